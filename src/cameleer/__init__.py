@@ -1,0 +1,1 @@
+"""Cameleer: the open post-training system."""

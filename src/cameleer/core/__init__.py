@@ -1,0 +1,1 @@
+"""What every other package stands on: types, errors, configs, artifacts, rendering. Imports no torch."""

@@ -1,0 +1,45 @@
+"""The nouns that stages exchange: messages, conversations, problems."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant"]
+ROLES: tuple[Role, ...] = ("system", "user", "assistant")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn. The content is exact: rendering never strips or normalises it."""
+
+    role: Role
+    content: str
+
+
+Conversation = tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One training conversation with its provenance: `id` is unique within `source`."""
+
+    id: str
+    source: str
+    messages: Conversation
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A prompt whose answer can be verified.
+
+    `messages` ends with a user turn. `verifier` names a function of `cameleer.verify`; `target` is the JSON-serialisable
+    thing that it compares a response with. `gold` is a response that the verifier accepts, `family` the kind of problem.
+    """
+
+    id: str
+    task: str
+    family: str
+    messages: Conversation
+    verifier: str
+    target: Any
+    gold: str
+    metadata: dict[str, Any] = field(default_factory=dict)

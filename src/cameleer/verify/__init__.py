@@ -1,0 +1,1 @@
+"""Typed verdicts on responses. Imports no torch."""
