@@ -1,0 +1,60 @@
+"""What a stage is to the pipeline: a config that names its inputs, and a function from a `StageRun` to an `Outcome`."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal
+
+from cameleer.core.config import Config
+
+ChatTemplate = Literal["model", "tulu"]
+"""Whose chat template renders conversations: the model's own, or Tülu's."""
+
+BASE = "base"
+"""The name under which stages refer to the recipe's `model`."""
+
+
+class InputKind(StrEnum):
+    """How a reference is looked up.
+
+    `model`: "base", a stage that makes a model, or any model spec. `mixture`: a stage that makes a mixture, or its
+    folder. `file`: a path relative to the recipe.
+    """
+
+    MODEL = "model"
+    MIXTURE = "mixture"
+    FILE = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One input of a stage. `role` is its name inside the stage and unique there."""
+
+    role: str
+    kind: InputKind
+    reference: str
+
+
+class StageConfig(Config):
+    """Base of every stage's config."""
+
+    seed: int | None = None
+    """Seed of everything random in the stage; the recipe's seed when absent."""
+
+    def inputs(self) -> list[Input]:
+        """What the stage reads, by reference. Everything that a stage reads is named here, else staleness is blind."""
+        return []
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """One execution of a stage: where it writes, and its inputs as folders or files on this machine.
+
+    `folder` is a draft that survives interruptions: a stage that finds its own earlier files there goes on from them.
+    """
+
+    name: str
+    folder: Path
+    inputs: dict[str, Path]
+    chat_template: ChatTemplate
+    seed: int

@@ -1,0 +1,1 @@
+"""Models: loading and saving, attention over segments, the loss head, generation."""

@@ -1,0 +1,183 @@
+"""Attention over segments (`cameleer.model.segments`), registered with transformers under the name "segments".
+
+No model is patched: transformers calls the registered function with the model's queries, keys and values, and the
+segment table travels as a forward keyword (`segments=`). Implementations:
+
+* `reference_attention`: scaled dot products per segment, over the ancestors' keys and its own. The CPU's main path.
+* `flex_attention` (CUDA): one FlexAttention kernel over the row with the visibility rule as its block mask. On first
+  use for a shape of heads it is compared with the reference, outputs and gradients, and fails loudly if they differ.
+
+Sliding windows are honoured. Soft caps, attention sinks and attention dropout are refused by name.
+"""
+
+from functools import cache
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from transformers import AttentionInterface, AttentionMaskInterface
+
+from cameleer.core.errors import UserError
+from cameleer.model.segments import Segments
+
+NAME = "segments"
+
+
+def segment_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    segments: Segments | None = None,
+    **features: Any,
+) -> tuple[Tensor, None]:
+    """The function that transformers calls in each layer.
+
+    Shapes: query (1, H, T, D); key and value (1, K, T, D) with K dividing H. Returns (1, T, H, D) and no weights.
+    """
+    assert segments is not None, "this model was loaded for segment attention: pass segments= to its forward"
+    assert attention_mask is None and query.shape[0] == 1 and query.shape[2] == segments.num_tokens
+    refuse_unsupported(type(module).__name__, dropout, features)
+    attend = _flex if query.is_cuda else reference_attention
+    output = attend(query, key, value, segments, scaling, sliding_window)
+    return output.transpose(1, 2).contiguous(), None
+
+
+def refuse_unsupported(where: str, dropout: float, features: dict[str, Any]) -> None:
+    """Raise a UserError for a feature of the model's attention that no implementation here computes."""
+    for feature, words in [("softcap", "soft-capped attention scores"), ("s_aux", "attention sinks")]:
+        if features.get(feature) is not None:
+            raise UserError(f"{where}: this model uses {words} ({feature}), which segment attention does not support.")
+    if dropout:
+        raise UserError(f"{where}: attention dropout {dropout} is not supported; set attention_dropout to 0 in the model.")
+
+
+def reference_attention(
+    query: Tensor, key: Tensor, value: Tensor, segments: Segments, scaling: float | None, window: int | None
+) -> Tensor:
+    """Attention segment by segment; (1, H, T, D) in and out. Cost: the visible pairs, rounded up to whole segments."""
+    lengths = list(segments.lengths)
+    # split, not slices: the backward of split is one concatenation, that of S slices is S full-size additions.
+    queries, keys, values = query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2)
+    outputs: list[Tensor] = []
+    for segment, path in enumerate(segments.paths):
+        path_keys = keys[segment] if len(path) == 1 else torch.cat([keys[s] for s in path], 2)
+        path_values = values[segment] if len(path) == 1 else torch.cat([values[s] for s in path], 2)
+        mask = _path_mask(segments, segment, window, query)
+        outputs.append(
+            functional.scaled_dot_product_attention(
+                queries[segment],
+                path_keys,
+                path_values,
+                attn_mask=mask,
+                is_causal=mask is None and lengths[segment] > 1,
+                scale=scaling,
+                enable_gqa=query.shape[1] != key.shape[1],
+            )
+        )
+    return torch.cat(outputs, 2)
+
+
+def _path_mask(segments: Segments, segment: int, window: int | None, like: Tensor) -> Tensor | None:
+    """(L, P) additive mask of a segment's L queries over the P keys of its path; None where plain causality says it."""
+    length, offset = segments.lengths[segment], segments.offsets[segment]
+    effective = window if window is not None and window < offset + length else None
+    if effective is None and (offset == 0 or length == 1):
+        return None
+    memory, name = segments.window_masks, (length, offset, effective)
+    if name not in memory:
+        distance = torch.arange(offset, offset + length)[:, None] - torch.arange(offset + length)[None, :]
+        visible = (distance >= 0) if effective is None else (distance >= 0) & (distance < effective)
+        memory[name] = torch.zeros(visible.shape).masked_fill_(~visible, float("-inf")).to(like.device, like.dtype)
+    return memory[name]
+
+
+_checked_shapes: set[tuple[Any, ...]] = set()
+_BLOCK_MASKS = "flex_block_masks"
+
+
+@cache
+def _compiled_flex() -> Any:
+    """Compiled on first use: importing the compiler costs a second that CPU runs need not pay."""
+    return torch.compile(flex_attention, dynamic=True)
+
+
+def _flex(
+    query: Tensor, key: Tensor, value: Tensor, segments: Segments, scaling: float | None, window: int | None
+) -> Tensor:
+    shape = (query.shape[1], key.shape[1], query.shape[3], query.dtype, window is None, scaling)
+    if shape not in _checked_shapes:
+        _checked_shapes.add(shape)
+        check_against_reference(query, key.shape[1], scaling, window)
+    return cast(Tensor, _run_flex(query, key, value, segments, scaling, window))
+
+
+def _run_flex(
+    query: Tensor, key: Tensor, value: Tensor, segments: Segments, scaling: float | None, window: int | None
+) -> Any:
+    mask = flex_block_mask(segments, window, query.device)
+    gqa = query.shape[1] != key.shape[1]
+    return _compiled_flex()(query, key, value, block_mask=mask, scale=scaling, enable_gqa=gqa)
+
+
+def flex_block_mask(segments: Segments, window: int | None, device: torch.device) -> BlockMask:
+    """The visibility rule as a FlexAttention block mask, made once per batch and window and kept with its segments."""
+    masks: dict[int | None, BlockMask] = segments.__dict__.setdefault(_BLOCK_MASKS, {})
+    if window not in masks:
+        segment_T = segments.segment_of_token().to(device)
+        position_T = segments.positions().to(device)
+        related_SS = segments.ancestry().to(device)
+
+        def visible(batch: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:
+            distance = position_T[q] - position_T[k]
+            seen = related_SS[segment_T[q], segment_T[k]] & (distance >= 0)
+            return seen if window is None else seen & (distance < window)
+
+        total = segments.num_tokens
+        masks[window] = create_block_mask(visible, None, None, total, total, device=str(device))
+    return masks[window]
+
+
+def check_against_reference(like: Tensor, num_key_heads: int, scaling: float | None, window: int | None) -> None:
+    """Compare FlexAttention with the reference on a small random tree, outputs and gradients; fail loudly if they differ.
+
+    `like` gives heads, width, dtype and device. The tolerance is that of the dtype: both sides round differently.
+    """
+    tree = Segments(lengths=(37, 11, 23, 150, 5), parents=(-1, 0, 0, -1, 2))
+    generator = torch.Generator().manual_seed(0)
+    heads, width = like.shape[1], like.shape[3]
+
+    def draw(count: int) -> Tensor:
+        drawn = torch.randn(1, count, tree.num_tokens, width, generator=generator)
+        return drawn.to(like.device, like.dtype).requires_grad_()
+
+    inputs = [draw(heads), draw(num_key_heads), draw(num_key_heads)]
+    weights = draw(heads).detach()
+    small_window = None if window is None else 16
+    with torch.enable_grad():
+        results: list[list[Tensor]] = []
+        for attend in (_run_flex, reference_attention):
+            output = attend(*inputs, tree, scaling, small_window)
+            results.append([output, *torch.autograd.grad((output * weights).sum(), inputs)])
+    tolerance = 64 * torch.finfo(like.dtype).eps
+    for name, fast, slow in zip(("output", "dQ", "dK", "dV"), *results, strict=True):
+        error = ((fast - slow).float().norm() / slow.float().norm()).item()
+        if not error <= tolerance:
+            raise AssertionError(
+                f"FlexAttention's {name} differs from the reference by {error:.1e} (relative), above {tolerance:.1e}, "
+                f"for {heads}/{num_key_heads} heads of width {width} in {like.dtype} with torch {torch.__version__}"
+            )
+
+
+def _no_mask(*_: Any, **__: Any) -> None:
+    """Segment attention needs no mask from transformers: the segment table says it all."""
+
+
+AttentionInterface.register(NAME, segment_attention)
+AttentionMaskInterface.register(NAME, _no_mask)

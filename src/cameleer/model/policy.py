@@ -1,0 +1,84 @@
+"""A language model as training sees it: a batch of segments in, one log-probability per target out."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from cameleer.core.errors import UserError
+from cameleer.model.logprobs import token_logprobs
+from cameleer.model.segments import Segments
+
+# Post-processing of logits that some models' own heads do and `token_logprobs` does not.
+LOGIT_FEATURES = ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier_scale")
+
+
+class Targets(Protocol):
+    """What the policy reads of a batch (`cameleer.train.layout.Batch`): T tokens, N targets."""
+
+    @property
+    def ids_T(self) -> Tensor: ...
+    @property
+    def positions_T(self) -> Tensor: ...
+    @property
+    def source_N(self) -> Tensor: ...
+    @property
+    def target_N(self) -> Tensor: ...
+    @property
+    def segments(self) -> Segments: ...
+
+
+class Policy(nn.Module):
+    """Wraps a transformers causal language model loaded with `attention="segments"`.
+
+    `forward(batch)` returns (N,) log-probabilities of the batch's targets. The head runs inside this module's forward,
+    so that sharding the wrapper (FSDP2) gathers the embedding and the head exactly when they are needed.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+        refuse_logit_features(model)
+
+    @property
+    def causal_model(self) -> PreTrainedModel:
+        """The transformers model itself, inside the LoRA wrapper if there is one."""
+        get_base = getattr(self.model, "get_base_model", None)
+        return get_base() if get_base is not None else self.model
+
+    @property
+    def head_weight(self) -> Tensor:
+        """The (V, D) matrix that turns hidden states into logits."""
+        head = self.causal_model.get_output_embeddings()
+        assert isinstance(head, nn.Linear) and head.bias is None, f"the head of {type(self.causal_model).__name__} is not a plain matrix"
+        return head.weight
+
+    def hidden_states(self, batch: Targets) -> Tensor:
+        """(T, D) final hidden states of the batch's tokens."""
+        decoder = self.causal_model.base_model
+        output = decoder(
+            input_ids=batch.ids_T[None], position_ids=batch.positions_T[None], segments=batch.segments, use_cache=False
+        )
+        return output.last_hidden_state[0]
+
+    def forward(self, batch: Targets, temperature: float = 1.0) -> Tensor:
+        hidden_ND = self.hidden_states(batch).index_select(0, batch.source_N)
+        return token_logprobs(hidden_ND, self.head_weight, batch.target_N, temperature)
+
+
+def refuse_logit_features(model: PreTrainedModel) -> None:
+    """Raise a UserError that names a transformation of the logits which the loss head would leave out."""
+    config = model.config.get_text_config()
+    for feature in LOGIT_FEATURES:
+        value = getattr(config, feature, None)
+        if value not in (None, 1, 1.0):
+            raise UserError(f"{type(model).__name__}: {feature} = {value} is not supported by the loss head.")
+
+
+@torch.no_grad()
+def check_policy(policy: Policy, batch: Targets, plain_logits_TV: Tensor) -> float:
+    """Largest difference of the policy's log-probabilities from those of `plain_logits_TV`, the model's own logits."""
+    logprobs = torch.log_softmax(plain_logits_TV.double(), dim=-1)
+    expected = logprobs[batch.source_N, batch.target_N]
+    return (policy(batch).double() - expected).abs().max().item()

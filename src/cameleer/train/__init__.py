@@ -1,0 +1,1 @@
+"""Arithmetic of training that every stage shares: layout, accumulation, optimizer, schedule, checkpoints, ranks."""
