@@ -30,7 +30,7 @@ METRICS = "metrics.jsonl"
 KEY = "key.json"
 CHECKPOINTS = "checkpoints"
 RECORDED_PACKAGES = ("torch", "transformers", "safetensors", "peft", "pyarrow", "polars", "numpy", "pydantic")
-# Files of an artifact that tell how it was made rather than what it is; they hold times and so differ between equal runs.
+# Files of an artifact that tell how it was made rather than what it is; they hold times, so equal runs differ in them.
 NOT_CONTENT = frozenset({MANIFEST, METRICS, KEY, CHECKPOINTS})
 
 
@@ -104,16 +104,17 @@ def draft_folder(target: Path) -> Path:
 def open_draft(target: Path, key: str) -> Path:
     """The draft folder for `target`: the interrupted one of the same key, else an empty one."""
     draft = draft_folder(target)
-    if not _same_key(draft, key):
+    if not draft_has_key(target, key):
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
         write_json(draft / KEY, {"key": key})
     return draft
 
 
-def _same_key(draft: Path, key: str) -> bool:
+def draft_has_key(target: Path, key: str) -> bool:
+    """Whether an interrupted draft for `target` was made from the same config and inputs."""
     try:
-        return json.loads((draft / KEY).read_text())["key"] == key
+        return json.loads((draft_folder(target) / KEY).read_text())["key"] == key
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -121,8 +122,6 @@ def _same_key(draft: Path, key: str) -> bool:
 def commit_draft(target: Path, manifest: Manifest) -> None:
     """Complete the draft with its manifest and put it in its place; an older artifact there is replaced whole."""
     draft = draft_folder(target)
-    shutil.rmtree(draft / CHECKPOINTS, ignore_errors=True)
-    (draft / KEY).unlink(missing_ok=True)
     for file in draft.rglob("*"):
         if file.is_file():
             _flush_to_disk(file)
@@ -133,7 +132,9 @@ def commit_draft(target: Path, manifest: Manifest) -> None:
         target.rename(old)
     draft.rename(target)
     _flush_to_disk(target.parent)
+    # Only now: had a kill come before, the draft's checkpoints would have led back here.
     shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(target / CHECKPOINTS, ignore_errors=True)
 
 
 def complete_manifest(

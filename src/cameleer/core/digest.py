@@ -8,10 +8,12 @@ the modification time was put back.
 import hashlib
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 SMALL_BYTES = 1 << 20
+CLOCK_TICK_NS = 100_000_000
 
 
 def cache_folder() -> Path:
@@ -33,21 +35,28 @@ def digest_path(path: Path, ignore: frozenset[str] = frozenset()) -> str:
     return digest_json({found.relative_to(path).as_posix(): _digest_file(found) for found in kept})
 
 
+def read_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes as they are on the disk now, whatever is remembered."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def _digest_file(path: Path) -> str:
     status = path.stat()
     if status.st_size <= SMALL_BYTES:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return read_digest(path)
     identity = [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
     memory = cache_folder() / "digests" / digest_json(identity)
     try:
         return memory.read_text()
     except OSError:
         pass
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    digest = read_digest(path)
     after = path.stat()
-    # A file that changed while it was read, or so recently that the clock may not tell two writes apart, is not remembered.
-    if [after.st_mtime_ns, after.st_ctime_ns] == identity[3:]:
+    # Not remembered: a file that changed while it was read, or so recently that the file system's clock, which ticks in
+    # milliseconds, may give the next write the same time.
+    settled = time.time_ns() - after.st_ctime_ns > CLOCK_TICK_NS
+    if settled and [after.st_mtime_ns, after.st_ctime_ns] == identity[3:]:
         _remember(memory, digest)
     return digest
 

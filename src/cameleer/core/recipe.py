@@ -19,7 +19,8 @@ from typing import Any
 
 from cameleer.core.config import Config, apply_overrides, read_toml
 from cameleer.core.errors import UserError, did_you_mean
-from cameleer.core.stage import BASE, ChatTemplate, StageConfig
+from cameleer.core.stage import BASE, StageConfig
+from cameleer.core.types import ChatTemplate
 
 
 class RecipeSettings(Config):

@@ -3,12 +3,9 @@
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
 
 from cameleer.core.config import Config
-
-ChatTemplate = Literal["model", "tulu"]
-"""Whose chat template renders conversations: the model's own, or Tülu's."""
+from cameleer.core.types import ChatTemplate
 
 BASE = "base"
 """The name under which stages refer to the recipe's `model`."""

@@ -6,6 +6,9 @@ from typing import Any, Literal
 Role = Literal["system", "user", "assistant"]
 ROLES: tuple[Role, ...] = ("system", "user", "assistant")
 
+ChatTemplate = Literal["model", "tulu"]
+"""Whose chat template renders conversations: the model's own, or Tülu's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Message:

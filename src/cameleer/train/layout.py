@@ -11,6 +11,7 @@ import heapq
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -167,6 +168,7 @@ def fill(bins: Sequence[Sequence[int]], sizes: Sequence[int]) -> float:
     return sum(loads) / (len(loads) * max(loads)) if loads else 1.0
 
 
+@lru_cache(maxsize=2)
 def shuffled(num_rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """The order of rows in an epoch: a function of its arguments alone, so a resumed run needs no stored state."""
     return np.random.default_rng([seed, epoch]).permutation(num_rows)

@@ -14,6 +14,7 @@ integer of the text is the answer, and it is compared with the label. Where this
 """
 
 import re
+from collections import deque
 from collections.abc import Iterator
 from decimal import Decimal
 
@@ -34,10 +35,10 @@ def verify_number(response: str, target: str | int | float) -> Verdict:
     anything else is a UserError. The time is linear in the length of the response.
     """
     expected = _target_value(target)
-    answer = _last(_numbers(response))
-    if answer is None:
+    last = deque(_numbers(response), maxlen=1)
+    if not last:
         return Verdict(Outcome.UNPARSEABLE, 0.0, {"reason": "no number in the response"})
-    return graded(Decimal(answer) == expected, answer=answer[:MAX_SHOWN_CHARACTERS])
+    return graded(Decimal(last[0]) == expected, answer=last[0][:MAX_SHOWN_CHARACTERS])
 
 
 def _numbers(text: str) -> Iterator[str]:
@@ -47,20 +48,13 @@ def _numbers(text: str) -> Iterator[str]:
         yield sign + match[2]
 
 
-def _last(numbers: Iterator[str]) -> str | None:
-    last = None
-    for last in numbers:
-        pass
-    return last
-
-
 def _target_value(target: str | int | float) -> Decimal:
     if isinstance(target, str):
         written = _SEPARATOR.sub("", target.strip())
         if _NUMBER.fullmatch(written):
             return Decimal(next(_numbers(written)))
     elif isinstance(target, (int, float)) and not isinstance(target, bool):
-        value = Decimal(repr(target))
+        value = Decimal(target if isinstance(target, int) else str(target))
         if value.is_finite():
             return value
     raise UserError(

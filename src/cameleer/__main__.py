@@ -1,0 +1,5 @@
+"""`python -m cameleer`."""
+
+from cameleer.cli import main
+
+main()

@@ -1,0 +1,108 @@
+"""The commands. Parses, resolves and calls; what a command does is elsewhere, and is imported when it is called."""
+
+import errno
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from cameleer.core.errors import UserError
+from cameleer.core.log import console
+from cameleer.core.types import ChatTemplate
+
+INTERRUPTED_STATUS = 130
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe's TOML file.")]
+Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. sft.learning_rate=1e-5.")]
+Template = Annotated[ChatTemplate, typer.Option(help="The model's own chat template, or Tülu's.")]
+
+
+@app.callback()
+def commands() -> None:
+    """Cameleer post-trains language models: one recipe file for the whole line."""
+
+
+@app.command()
+def run(
+    recipe: RecipePath,
+    folder: Annotated[Path | None, typer.Option("--to", help="Run folder; runs/NAME by default.")] = None,
+    only: Annotated[list[str] | None, typer.Option(metavar="STAGE", help="Run only this stage; may be repeated.")] = None,
+    overrides: Overrides = [],  # noqa: B006 - typer copies it
+) -> None:
+    """Run a recipe: every stage whose config or inputs changed, in order. The same command resumes what was stopped."""
+    from cameleer import pipeline
+
+    parsed = pipeline.read_recipe(recipe, overrides)
+    pipeline.run_recipe(parsed, folder or Path("runs") / parsed.settings.name, only or [])
+
+
+@app.command()
+def status(folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]) -> None:
+    """Show the stages of a run: finished ones, and how far the unfinished one is."""
+    from cameleer import pipeline
+
+    table = Table("stage", "kind", "state", "time", "what it says")
+    for stage in pipeline.run_status(folder):
+        time = "" if stage.wall_seconds is None else pipeline.readable_seconds(stage.wall_seconds)
+        said = stage.progress or stage.summary or stage.counts
+        words = "  ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in said.items())
+        table.add_row(stage.name, stage.kind, stage.state, time, escape(words))
+    console.print(table)
+
+
+@app.command(name="eval")
+def evaluate(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Model specs: folders, hub ids, pypi:PACKAGE.")],
+    suite: Annotated[list[str], typer.Option(metavar="SUITE|TASK", help="A suite or a task; may be repeated.")],
+    num_items: Annotated[int, typer.Option(help="Items per task.")] = 100,
+    folder: Annotated[Path, typer.Option("--to", help="Where records, results.json and report.md go.")] = Path("runs/eval"),
+    chat_template: Template = "model",
+    seed: Annotated[int, typer.Option(help="Seed of the tasks that draw their items.")] = 0,
+) -> None:
+    """Evaluate models on tasks; several models are compared item by item."""
+    from cameleer.evals.run import evaluate_specs
+
+    evaluate_specs(models, suite, num_items=num_items, folder=folder, chat_template=chat_template, seed=seed)
+
+
+@app.command()
+def chat(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model spec: folder, hub id, pypi:PACKAGE.")],
+    chat_template: Template = "model",
+) -> None:
+    """Talk with a model in the terminal."""
+    from cameleer.ui.chat import chat as start
+
+    start(model, chat_template)
+
+
+def main() -> None:
+    """The program's entry: turns what can go wrong by a user's or a machine's fault into a message and a status."""
+    sys.exit(_guarded(app))
+
+
+def _guarded(command: Callable[[], None]) -> int:
+    try:
+        command()
+    except SystemExit as left:
+        # Help, usage errors and ordinary ends leave this way.
+        if left.code == INTERRUPTED_STATUS:
+            console.print("interrupted; what was finished is kept")
+        return left.code if isinstance(left.code, int) else 0
+    except UserError as error:
+        console.print(f"[red bold]error:[/] {escape(error.what)}")
+        if error.hint:
+            console.print(escape(error.hint))
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        console.print(f"[red bold]error:[/] the disk is full: {escape(str(error))}")
+        console.print("Nothing half-written was put in place. Free some space and give the same command again.")
+        return 2
+    return 0

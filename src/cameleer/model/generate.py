@@ -1,0 +1,224 @@
+"""Sampling: prompts as token ids in, completions as token ids with their log-probabilities out.
+
+`Generator` is the protocol that evaluation, judges and reinforcement learning sample through; `LocalGenerator` samples
+in this process from a model in memory. Token ids are the record: nothing here decodes or encodes text.
+
+    logprob_t = log softmax(z_t / temperature)[id_t]        the distribution that id_t was drawn from
+    temperature 0: id_t = argmax z_t, and logprob_t is that of temperature 1, since a certain choice carries none
+
+Shape suffixes: B rows of the running batch, T tokens seen so far with padding on the left, V vocabulary.
+"""
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from cameleer.core.errors import UserError
+
+BATCH_SIZE = 64
+MAX_BATCH_TOKENS = 65_536
+DROP_SHARE = 8
+"""Finished rows are dropped from a batch once they make up one part in so many: each time copies the whole cache."""
+
+
+class FinishReason(StrEnum):
+    """Why a completion ended: at a stop id, or at its token limit."""
+
+    STOP = "stop"
+    LENGTH = "length"
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to sample. `temperature` 0 is greedy. A prompt's draws depend on `seed` and its index, not on its batch."""
+
+    max_new_tokens: int
+    temperature: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise UserError(f"max_new_tokens: must be at least 1, got {self.max_new_tokens}.")
+        if not 0 <= self.temperature < math.inf:
+            raise UserError(f"temperature: must be 0 (greedy) or a positive number, got {self.temperature}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One sampled continuation; `ids` ends with the stop id exactly when the reason is `stop`."""
+
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish_reason: FinishReason
+    weight_version: int
+
+
+class Generator(Protocol):
+    """A source of completions."""
+
+    def stream(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
+        """One completion for each prompt, with the prompt's index, in the order in which they finish."""
+        ...
+
+
+def generate(generator: Generator, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Completion]:
+    """The completions of `prompts`, in their order."""
+    finished = dict(generator.stream(prompts, sampling))
+    return [finished[index] for index in range(len(prompts))]
+
+
+@dataclass(slots=True)
+class _Row:
+    """A completion in the making. `random` gives its draws."""
+
+    index: int
+    prompt: Sequence[int]
+    random: random.Random
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+
+
+class LocalGenerator:
+    """Samples from `model` where it is, without changing it.
+
+    Prompts are sorted by length and run in batches of at most `batch_size` rows whose tokens, padding and answers
+    included, stay within `max_batch_tokens`. `weight_version` is copied into completions; whoever updates the weights
+    raises it. No state is kept from one call to the next.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        stop_ids: Sequence[int],
+        pad_id: int = 0,
+        batch_size: int = BATCH_SIZE,
+        max_batch_tokens: int = MAX_BATCH_TOKENS,
+    ) -> None:
+        assert batch_size > 0 and max_batch_tokens > 0, (batch_size, max_batch_tokens)
+        self.model = model
+        self.stop_ids = frozenset(stop_ids)
+        self.pad_id = pad_id
+        self.batch_size = batch_size
+        self.max_batch_tokens = max_batch_tokens
+        self.weight_version = 0
+
+    @property
+    def context_length(self) -> int | None:
+        """The most tokens that prompt and completion may have together; None for a model that states no limit."""
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+
+    def stream(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
+        """See `Generator`. Raises UserError for a prompt that is empty or does not fit, before any work is done."""
+        rows = [self._row(index, prompt, sampling) for index, prompt in enumerate(prompts)]
+        for batch in self._batches(rows, sampling.max_new_tokens):
+            for alive in self._decode(batch, sampling):
+                yield from ((row.index, self._completion(row)) for row in alive if row.finish_reason is not None)
+
+    def tokens(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[int]:
+        """The ids of one completion as they are sampled, the stop id included."""
+        row = self._row(0, prompt, sampling)
+        for _ in self._decode([row], sampling):
+            yield row.ids[-1]
+
+    def _row(self, index: int, prompt: Sequence[int], sampling: Sampling) -> _Row:
+        limit = self.context_length
+        if not prompt:
+            raise UserError(f"prompt {index} has no tokens.")
+        if limit is not None and len(prompt) + sampling.max_new_tokens > limit:
+            what = f"prompt {index} has {len(prompt)} tokens; with {sampling.max_new_tokens} new ones it exceeds"
+            raise UserError(f"{what} the model's context of {limit}.", "Lower max_new_tokens or shorten the prompt.")
+        return _Row(index, prompt, random.Random(f"{sampling.seed}/{index}"))
+
+    def _completion(self, row: _Row) -> Completion:
+        assert row.finish_reason is not None
+        return Completion(tuple(row.ids), tuple(row.logprobs), row.finish_reason, self.weight_version)
+
+    def _batches(self, rows: list[_Row], max_new_tokens: int) -> Iterator[list[_Row]]:
+        """Rows cut into batches, longest prompts first, so that too little memory shows at the start."""
+        rows = sorted(rows, key=lambda row: -len(row.prompt))
+        start = 0
+        while start < len(rows):
+            fitting = self.max_batch_tokens // (len(rows[start].prompt) + max_new_tokens)
+            size = max(1, min(self.batch_size, fitting))
+            yield rows[start : start + size]
+            start += size
+
+    @torch.inference_mode()
+    def _decode(self, rows: list[_Row], sampling: Sampling) -> Iterator[list[_Row]]:
+        """Extend the rows by one token a step; yields after each step the rows that took part in it."""
+        assert not self.model.training, "sampling needs the model in evaluation mode: call model.eval()"
+        device, cache = self.model.device, DynamicCache(config=self.model.config)
+        batch = list(rows)
+        ids_BT, mask_BT = self._left_padded(batch)
+        position_BT = (mask_BT.cumsum(1) - 1).clamp_min(0)
+        unfinished = torch.ones(len(batch), dtype=torch.bool)
+        while True:
+            logits_BV = self.model(
+                input_ids=ids_BT,
+                attention_mask=mask_BT,
+                position_ids=position_BT,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1]
+            chosen_B, logprob_B = _choose(logits_BV, sampling.temperature, [row.random for row in batch])
+            stepped = [row for row in batch if row.finish_reason is None]
+            for row, chosen, logprob in zip(batch, chosen_B.tolist(), logprob_B.tolist(), strict=True):
+                self._extend(row, chosen, logprob, sampling.max_new_tokens)
+            yield stepped
+            unfinished = torch.tensor([row.finish_reason is None for row in batch], device=device)
+            if not unfinished.any():
+                return
+            ids_BT, position_BT = chosen_B[:, None], position_BT[:, -1:] + 1
+            mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(batch), 1)], dim=1)
+            if (len(batch) - int(unfinished.sum())) * DROP_SHARE >= len(batch):
+                batch = [row for row in batch if row.finish_reason is None]
+                ids_BT, position_BT, mask_BT = ids_BT[unfinished], position_BT[unfinished], mask_BT[unfinished]
+                cache.batch_select_indices(unfinished.nonzero()[:, 0])
+
+    def _left_padded(self, rows: list[_Row]) -> tuple[Tensor, Tensor]:
+        """(B, T) ids and mask (1 for tokens, 0 for padding) of the rows' prompts."""
+        longest = max(len(row.prompt) for row in rows)
+        ids = [[self.pad_id] * (longest - len(row.prompt)) + list(row.prompt) for row in rows]
+        mask = [[0] * (longest - len(row.prompt)) + [1] * len(row.prompt) for row in rows]
+        device = self.model.device
+        return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+    def _extend(self, row: _Row, chosen: int, logprob: float, max_new_tokens: int) -> None:
+        """Record one sampled token; what is sampled for a finished row that is still in the batch is dropped."""
+        if row.finish_reason is not None:
+            return
+        if not math.isfinite(logprob):
+            raise UserError(f"the model's logits after {len(row.prompt) + len(row.ids)} tokens are not finite.")
+        row.ids.append(chosen)
+        row.logprobs.append(logprob)
+        if chosen in self.stop_ids:
+            row.finish_reason = FinishReason.STOP
+        elif len(row.ids) == max_new_tokens:
+            row.finish_reason = FinishReason.LENGTH
+
+
+def _choose(logits_BV: Tensor, temperature: float, randoms: Sequence[random.Random]) -> tuple[Tensor, Tensor]:
+    """Chosen ids (B,) and their log-probabilities (B,): argmax, or the inverse of the cumulative distribution.
+
+    One uniform number per row from the row's own stream: its draws are the same alone and in any batch.
+    """
+    precise_BV = logits_BV.to(torch.promote_types(logits_BV.dtype, torch.float32))
+    if temperature == 0:
+        logprob_BV = torch.log_softmax(precise_BV, dim=1)
+        chosen_B = precise_BV.argmax(dim=1)
+    else:
+        logprob_BV = torch.log_softmax(precise_BV / temperature, dim=1)
+        cumulative_BV = logprob_BV.double().exp().cumsum(dim=1)
+        uniform_B1 = cumulative_BV.new_tensor([[random.random()] for random in randoms])
+        chosen_B1 = torch.searchsorted(cumulative_BV, uniform_B1 * cumulative_BV[:, -1:], right=True)
+        chosen_B = chosen_B1[:, 0].clamp_max(logits_BV.shape[1] - 1)
+    return chosen_B, logprob_BV.gather(1, chosen_B[:, None])[:, 0]

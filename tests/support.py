@@ -1,0 +1,103 @@
+"""What several tests share: seeded random trees, and the loss and gradients of a step computed in a stated way."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from cameleer.model import attention
+from cameleer.model.policy import Policy
+from cameleer.model.tiny import TinyKind, tiny_model
+from cameleer.sft.loss import sft_loss
+from cameleer.train.accumulate import accumulate, split_step
+from cameleer.train.distributed import World, current_world, shard
+from cameleer.train.layout import Segment, Tree
+
+VOCABULARY = 97
+ALONE = World(0, 1, torch.device("cpu"))
+Gradients = dict[str, Tensor]
+
+
+def random_segment(random: np.random.Generator, length: int, parent: int = -1, trained: float = 0.6) -> Segment:
+    """`trained`: the share of tokens with a loss weight; a root's first token never has one."""
+    weights = (random.random(length) < trained).astype(np.float32)
+    if parent < 0:
+        weights[0] = 0.0
+    return Segment(random.integers(0, VOCABULARY, length).astype(np.int32), weights, parent)
+
+
+def random_rows(seed: int, count: int = 8) -> list[Tree]:
+    """Rows of uneven lengths, so that means over rows and means over tokens differ."""
+    random = np.random.default_rng(seed)
+    return [(random_segment(random, int(random.integers(3, 29))),) for _ in range(count)]
+
+
+def random_forest(seed: int, count: int = 4) -> list[Tree]:
+    """Prompts with two to four children, some with grandchildren; loss weights on the children only."""
+    random = np.random.default_rng(seed)
+    trees: list[Tree] = []
+    for number in range(count):
+        prompt = random_segment(random, int(random.integers(2, 15)), trained=0.0)
+        children = [random_segment(random, int(random.integers(1, 12)), 0) for _ in range(2 + number % 3)]
+        grandchild = random_segment(random, 5, parent=1)
+        trees.append((prompt, *children, grandchild))
+    return trees
+
+
+def unshared(trees: Sequence[Tree]) -> list[Tree]:
+    """Each weighted segment as a row of its own with the tokens of its ancestors repeated before it."""
+    rows: list[Tree] = []
+    for tree in trees:
+        for number, segment in enumerate(tree):
+            path = [number]
+            while tree[path[0]].parent >= 0:
+                path.insert(0, tree[path[0]].parent)
+            before = [tree[each].ids for each in path[:-1]]
+            context = np.concatenate(before) if before else np.zeros(0, np.int32)
+            weights = np.concatenate([np.zeros(len(context), np.float32), segment.weights])
+            if weights.any():
+                rows.append((Segment(np.concatenate([context, segment.ids]), weights),))
+    return rows
+
+
+def total_weight(trees: Sequence[Tree]) -> float:
+    return float(sum(segment.weights.sum() for tree in trees for segment in tree))
+
+
+def tiny_policy(kind: TinyKind, dtype: torch.dtype, seed: int = 0) -> Policy:
+    return Policy(tiny_model(kind, VOCABULARY, seed, dtype, attention=attention.NAME))
+
+
+def step_gradients(policy: Policy, batches: Sequence[Sequence[Tree]], world: World = ALONE) -> tuple[float, Gradients]:
+    """Loss and gradients of the token-mean SFT objective over these micro-batches."""
+    denominator = sum(total_weight(trees) for trees in batches)
+    policy.zero_grad(set_to_none=True)
+    loss = accumulate(policy, batches, lambda logprob_N, batch: sft_loss(logprob_N, batch.weight_N, denominator), world)
+    return loss, whole_gradients(policy)
+
+
+def whole_gradients(policy: Policy) -> Gradients:
+    gradients: Gradients = {}
+    for name, parameter in policy.named_parameters():
+        assert parameter.grad is not None, f"{name} got no gradient"
+        gradients[name] = parameter.grad.full_tensor() if isinstance(parameter.grad, DTensor) else parameter.grad.clone()
+    return gradients
+
+
+def gradients_on_ranks(kind: TinyKind, dtype: torch.dtype, trees: Sequence[Tree], budget: int) -> tuple[float, Gradients]:
+    """What one rank of a launch does with a step: shard, take its micro-batches, accumulate."""
+    world = current_world()
+    policy = tiny_policy(kind, dtype)
+    shard(policy, world, torch.float32)
+    denominator = total_weight(trees)
+    mine = split_step(trees, budget, world)
+    loss = accumulate(policy, mine, lambda logprob_N, batch: sft_loss(logprob_N, batch.weight_N, denominator), world)
+    return loss, {name: gradient.clone() for name, gradient in whole_gradients(policy).items()}
+
+
+def largest_relative_difference(one: Gradients, other: Gradients) -> float:
+    """max over parameters of |a - b| / |b| in the 2-norm."""
+    assert one.keys() == other.keys()
+    return max(((one[name] - other[name]).norm() / other[name].norm()).item() for name in other)
