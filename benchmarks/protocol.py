@@ -61,6 +61,11 @@ def peak_rss_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The arguments that say how, without those that say where: a report names no path."""
+    return {name: value for name, value in vars(arguments).items() if not isinstance(value, Path)}
+
+
 def parse_arguments(
     description: str | None, extend: Callable[[argparse.ArgumentParser], None] | None = None
 ) -> argparse.Namespace:

@@ -27,6 +27,9 @@ UV_FLAGS = [
     ("trusted-host", "--allow-insecure-host"),
 ]
 
+# Packages that a CUDA build of torch brings along. A lock leaves them out: it serves machines with and without.
+CUDA_ONLY = ("cuda-", "nvidia-", "triton==")
+
 
 def run(*command: str | Path, environment: dict[str, str] | None = None) -> None:
     """Run a command and leave with its exit status if it fails."""
@@ -38,7 +41,7 @@ def run(*command: str | Path, environment: dict[str, str] | None = None) -> None
 
 def require_python() -> None:
     """Leave with advice if this interpreter is too old for Cameleer."""
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - the project's bound binds pip, not whoever runs a script
         version = ".".join(str(part) for part in sys.version_info[:3])
         sys.exit(f"Cameleer needs Python 3.11 or newer; this is {version}. Try: make PYTHON=python3.11 …")
 
@@ -91,9 +94,7 @@ def pip_settings() -> dict[str, list[str]]:
         key, _, value = line.partition("=")
         section, _, name = key.rpartition(".")
         words = value.strip().strip("'\"").replace("\\n", " ").split()
-        if section in ("global", "install") and name not in settings:
-            settings[name] = words
-        elif section == ":env:":
+        if section == ":env:" or (section in ("global", "install") and name not in settings):
             settings[name] = words
     return settings
 
@@ -125,8 +126,12 @@ class Uv:
     def lock(self, requirements: Path, lock: Path, *arguments: str) -> None:
         """Resolve `requirements` and write the pinned versions, without addresses; pins of an old `lock` are kept."""
         plain = ["--quiet", "--no-annotate", "--no-header", "--no-emit-index-url", "--no-emit-find-links"]
-        command = [self._path, "pip", "compile", *plain, *self._options, *arguments, requirements, "--output-file", lock]
+        command = [self._path, "pip", "compile", *plain, *self._options, *arguments, requirements, "-o", lock]
         run(*command, environment=self._environment)
-        # A build's local tag (torch 2.13.0+cpu) exists on one index only; the public version exists on all.
-        lines = [line.split("+")[0] if "==" in line else line for line in lock.read_text().splitlines()]
+        lines = [portable(line) for line in lock.read_text().splitlines() if not line.startswith(CUDA_ONLY)]
         lock.write_text("\n".join(lines) + "\n")
+
+
+def portable(pin: str) -> str:
+    """The pin without a build's local tag: torch 2.13.0+cpu exists on one index only, 2.13.0 on all."""
+    return pin.split("+")[0]

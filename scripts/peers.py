@@ -53,7 +53,7 @@ def lock(name: str, requirements: list[str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lock", metavar="NAME", help="resolve the requirements that follow and write this peer's file")
+    parser.add_argument("--lock", metavar="NAME", help="resolve the requirements that follow and write its file")
     parser.add_argument("words", nargs="*", help="peers to build (default: all); with --lock: requirements")
     arguments = parser.parse_args()
     require_python()

@@ -1,11 +1,13 @@
 """What several tests share: seeded random trees, and the loss and gradients of a step computed in a stated way."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
+from torch.overrides import TorchFunctionMode
 
 from cameleer.model import attention
 from cameleer.model.policy import Policy
@@ -18,6 +20,20 @@ from cameleer.train.layout import Segment, Tree
 VOCABULARY = 97
 ALONE = World(0, 1, torch.device("cpu"))
 Gradients = dict[str, Tensor]
+
+
+class WholeDouble(TorchFunctionMode):
+    """Lifts the casts to fp32 inside transformers' norms, so that a model in fp64 is fp64 throughout.
+
+    With them, a difference of 1e-16 in a norm's input can round to the neighbouring fp32 number, 6e-8 away.
+    """
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function in (Tensor.float, Tensor.to) and args[0].dtype == torch.float64 and args[0].requires_grad:
+            target = torch.float32 if function is Tensor.float else args[1] if len(args) > 1 else None
+            if target == torch.float32:
+                return args[0]
+        return function(*args, **(kwargs or {}))
 
 
 def random_segment(random: np.random.Generator, length: int, parent: int = -1, trained: float = 0.6) -> Segment:
@@ -74,7 +90,8 @@ def step_gradients(policy: Policy, batches: Sequence[Sequence[Tree]], world: Wor
     """Loss and gradients of the token-mean SFT objective over these micro-batches."""
     denominator = sum(total_weight(trees) for trees in batches)
     policy.zero_grad(set_to_none=True)
-    loss = accumulate(policy, batches, lambda logprob_N, batch: sft_loss(logprob_N, batch.weight_N, denominator), world)
+    with WholeDouble():
+        loss = accumulate(policy, batches, lambda logprob_N, batch: sft_loss(logprob_N, batch.weight_N, denominator), world)
     return loss, whole_gradients(policy)
 
 
@@ -93,7 +110,8 @@ def gradients_on_ranks(kind: TinyKind, dtype: torch.dtype, trees: Sequence[Tree]
     shard(policy, world, torch.float32)
     denominator = total_weight(trees)
     mine = split_step(trees, budget, world)
-    loss = accumulate(policy, mine, lambda logprob_N, batch: sft_loss(logprob_N, batch.weight_N, denominator), world)
+    with WholeDouble():
+        loss = accumulate(policy, mine, lambda logprob_N, batch: sft_loss(logprob_N, batch.weight_N, denominator), world)
     return loss, {name: gradient.clone() for name, gradient in whole_gradients(policy).items()}
 
 

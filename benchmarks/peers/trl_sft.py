@@ -17,8 +17,9 @@ import datasets
 import torch
 import transformers
 import trl
-from protocol import Report, Step, parse_arguments
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, TrainerCallback
+
+from protocol import Report, Step, parse_arguments, settings_of
 
 IGNORED = -100
 
@@ -155,9 +156,8 @@ def main() -> None:
     options.row_length = options.row_length or options.max_tokens
     torch.set_num_threads(options.threads)
     warmup, *steps = train(options)
-    settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
     versions = {module.__name__: module.__version__ for module in (trl, transformers, accelerate, torch)}
-    Report("trl", settings, versions, warmup, steps).write(options.out)
+    Report("trl", settings_of(options), versions, warmup, steps).write(options.out)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,10 @@ class UserError(Exception):
         self.what = what
         self.hint = hint
 
+    def __reduce__(self) -> tuple[type["UserError"], tuple[str, str | None]]:
+        """Pickled by its parts: it crosses from the processes of ranks to the one that shows it."""
+        return type(self), (self.what, self.hint)
+
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """` Did you mean 'x'?` with the known word nearest to `word`, or an empty string when none is near."""

@@ -142,18 +142,22 @@ def _read_batches(path: Path, file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
             except _DAMAGE as failure:
                 raise UserError(f"{path}: damaged after row {count}: {failure}", _MAKE_ANEW) from None
             if batch is None:
-                return
+                break
             yield batch
             count += batch.num_rows
+        if count != file.metadata.num_rows:
+            raise UserError(f"{path}: damaged: {count} rows instead of {file.metadata.num_rows}.", _MAKE_ANEW)
 
 
-def _to_example(id: str | None, source: str | None, turns: list[dict[str, str | None]] | None) -> Example:
+def _to_example(id: str | None, source: str | None, turns: list[dict[str, str | None] | None] | None) -> Example:
     """One row as an Example. Raises ValueError that says what is wrong with it."""
     if id is None or source is None or turns is None:
         missing = "id" if id is None else "source" if source is None else "messages"
         raise ValueError(f"no value in column '{missing}'")
     messages: list[Message] = []
     for turn in turns:
+        if turn is None:
+            raise ValueError("a message that is null")
         role, content = turn["role"], turn["content"]
         if role not in ROLES:
             raise ValueError(f"unknown role {role!r}")

@@ -28,5 +28,5 @@ class LoraConfig(Config):
     """Inner dimension of the adapters."""
     alpha: float = Field(default=32.0, gt=0)
     """Scale of the adapters, divided by the rank."""
-    targets: str | tuple[str, ...] = "all-linear"
+    targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
     """Names of the adapted modules; `all-linear` is every linear layer but the head."""

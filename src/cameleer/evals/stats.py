@@ -1,10 +1,8 @@
 """What a score is worth: intervals of one model's accuracy, the difference of two models on the same items.
 
-    Wilson 95%      (p + z²/2n ± z √(p(1−p)/n + z²/4n²)) / (1 + z²/n)                  Wilson 1927, eq. of §2; z = 1.95996
-    paired 95%      2.5% and 97.5% quantiles of the mean difference over items drawn again with replacement
-                                                                                        Efron 1979, the percentile bootstrap
-    sign test       2 · P(X ≤ min(wins, losses)),  X ~ Binomial(wins + losses, ½), at most 1
-                                                                                        exact McNemar: ties say nothing
+    Wilson 95%   (p + z²/2n ± z √(p(1−p)/n + z²/4n²)) / (1 + z²/n), z = 1.95996        Wilson 1927, score interval
+    paired 95%   2.5% and 97.5% quantiles of the mean difference over resampled items   Efron 1979, percentile bootstrap
+    sign test    min(1, 2 P(X ≤ min(wins, losses))), X ~ Binomial(wins + losses, ½)     McNemar 1947, exact
 
 A difference is taken over items, not over the two accuracies: items that both models solve, or neither, carry no
 noise about which of the two is better, so the paired interval is narrower than two separate ones suggest.

@@ -14,13 +14,18 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from cameleer.core.artifact import read_manifest
 from cameleer.core.errors import UserError
+from cameleer.core.render import Renderer
+from cameleer.core.types import ChatTemplate
+from cameleer.model.load import load_model, load_renderer
 
 BATCH_SIZE = 64
 MAX_BATCH_TOKENS = 65_536
@@ -119,8 +124,10 @@ class LocalGenerator:
         """See `Generator`. Raises UserError for a prompt that is empty or does not fit, before any work is done."""
         rows = [self._row(index, prompt, sampling) for index, prompt in enumerate(prompts)]
         for batch in self._batches(rows, sampling.max_new_tokens):
-            for alive in self._decode(batch, sampling):
-                yield from ((row.index, self._completion(row)) for row in alive if row.finish_reason is not None)
+            for stepped in self._decode(batch, sampling):
+                for row in stepped:
+                    if row.finish_reason is not None:
+                        yield row.index, self._completion(row, row.finish_reason)
 
     def tokens(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[int]:
         """The ids of one completion as they are sampled, the stop id included."""
@@ -137,9 +144,8 @@ class LocalGenerator:
             raise UserError(f"{what} the model's context of {limit}.", "Lower max_new_tokens or shorten the prompt.")
         return _Row(index, prompt, random.Random(f"{sampling.seed}/{index}"))
 
-    def _completion(self, row: _Row) -> Completion:
-        assert row.finish_reason is not None
-        return Completion(tuple(row.ids), tuple(row.logprobs), row.finish_reason, self.weight_version)
+    def _completion(self, row: _Row, reason: FinishReason) -> Completion:
+        return Completion(tuple(row.ids), tuple(row.logprobs), reason, self.weight_version)
 
     def _batches(self, rows: list[_Row], max_new_tokens: int) -> Iterator[list[_Row]]:
         """Rows cut into batches, longest prompts first, so that too little memory shows at the start."""
@@ -155,11 +161,9 @@ class LocalGenerator:
     def _decode(self, rows: list[_Row], sampling: Sampling) -> Iterator[list[_Row]]:
         """Extend the rows by one token a step; yields after each step the rows that took part in it."""
         assert not self.model.training, "sampling needs the model in evaluation mode: call model.eval()"
-        device, cache = self.model.device, DynamicCache(config=self.model.config)
-        batch = list(rows)
-        ids_BT, mask_BT = self._left_padded(batch)
+        cache = DynamicCache(config=self.model.config)
+        ids_BT, mask_BT = self._left_padded(rows)
         position_BT = (mask_BT.cumsum(1) - 1).clamp_min(0)
-        unfinished = torch.ones(len(batch), dtype=torch.bool)
         while True:
             logits_BV = self.model(
                 input_ids=ids_BT,
@@ -169,20 +173,20 @@ class LocalGenerator:
                 use_cache=True,
                 logits_to_keep=1,
             ).logits[:, -1]
-            chosen_B, logprob_B = _choose(logits_BV, sampling.temperature, [row.random for row in batch])
-            stepped = [row for row in batch if row.finish_reason is None]
-            for row, chosen, logprob in zip(batch, chosen_B.tolist(), logprob_B.tolist(), strict=True):
+            chosen_B, logprob_B = _choose(logits_BV, sampling.temperature, [row.random for row in rows])
+            stepped = [row for row in rows if row.finish_reason is None]
+            for row, chosen, logprob in zip(rows, chosen_B.tolist(), logprob_B.tolist(), strict=True):
                 self._extend(row, chosen, logprob, sampling.max_new_tokens)
             yield stepped
-            unfinished = torch.tensor([row.finish_reason is None for row in batch], device=device)
-            if not unfinished.any():
+            alive = [number for number, row in enumerate(rows) if row.finish_reason is None]
+            if not alive:
                 return
             ids_BT, position_BT = chosen_B[:, None], position_BT[:, -1:] + 1
-            mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(batch), 1)], dim=1)
-            if (len(batch) - int(unfinished.sum())) * DROP_SHARE >= len(batch):
-                batch = [row for row in batch if row.finish_reason is None]
-                ids_BT, position_BT, mask_BT = ids_BT[unfinished], position_BT[unfinished], mask_BT[unfinished]
-                cache.batch_select_indices(unfinished.nonzero()[:, 0])
+            mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(rows), 1)], dim=1)
+            if (len(rows) - len(alive)) * DROP_SHARE >= len(rows):
+                rows = [rows[number] for number in alive]
+                ids_BT, position_BT, mask_BT = ids_BT[alive], position_BT[alive], mask_BT[alive]
+                cache.batch_select_indices(torch.tensor(alive, device=mask_BT.device))
 
     def _left_padded(self, rows: list[_Row]) -> tuple[Tensor, Tensor]:
         """(B, T) ids and mask (1 for tokens, 0 for padding) of the rows' prompts."""
@@ -204,6 +208,31 @@ class LocalGenerator:
             row.finish_reason = FinishReason.STOP
         elif len(row.ids) == max_new_tokens:
             row.finish_reason = FinishReason.LENGTH
+
+
+def load_generator(folder: Path, stop_ids: Sequence[int], batch_size: int = BATCH_SIZE) -> LocalGenerator:
+    """A generator on the model in `folder`: bf16 on the GPU where there is one, else fp32 on the CPU."""
+    on_gpu = torch.cuda.is_available()
+    dtype, device = (torch.bfloat16, torch.device("cuda")) if on_gpu else (torch.float32, torch.device("cpu"))
+    model = load_model(folder, dtype, device, attention="sdpa")
+    return LocalGenerator(model, stop_ids, batch_size=batch_size)
+
+
+def load_prompt_renderer(folder: Path, chat_template: ChatTemplate) -> Renderer:
+    """The renderer for prompts to the model in `folder`.
+
+    Raises UserError for a model whose manifest says that it was made under another template: its answers would be to
+    prompts that it has never seen the like of.
+    """
+    renderer, manifest = load_renderer(folder, chat_template), read_manifest(folder)
+    made_under = None if manifest is None else manifest.template_fingerprint
+    if made_under not in (None, renderer.fingerprint):
+        raise UserError(
+            f"{folder}: this model was made under another chat template than '{chat_template}' "
+            f"(fingerprint {made_under[:12]}, here {renderer.fingerprint[:12]}).",
+            "Set chat_template to what the recipe that made it says.",
+        )
+    return renderer
 
 
 def _choose(logits_BV: Tensor, temperature: float, randoms: Sequence[random.Random]) -> tuple[Tensor, Tensor]:

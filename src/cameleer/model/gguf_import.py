@@ -18,8 +18,9 @@ import torch
 from gguf import GGUFReader
 from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
-from transformers.utils import logging as transformers_logging
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+from cameleer.model.load import save_model
 
 # Token types of GGUF (llama.cpp's llama_token_type).
 CONTROL, USER_DEFINED = 3, 4
@@ -31,14 +32,7 @@ def convert_gguf(file: Path, folder: Path) -> None:
     Raises NotImplementedError for a tokenizer kind that has no builder here.
     """
     tokenizer = tokenizer_from_metadata(read_metadata(file))
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        write_model(file, folder)
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()
-    tokenizer.save_pretrained(folder)
+    save_model(read_model(file), tokenizer, folder)
 
 
 def read_metadata(file: Path) -> dict[str, Any]:
@@ -46,8 +40,8 @@ def read_metadata(file: Path) -> dict[str, Any]:
     return {name: field.contents() for name, field in GGUFReader(file).fields.items()}
 
 
-def write_model(file: Path, folder: Path) -> None:
-    """Dequantise the weights and save them as an ordinary model."""
+def read_model(file: Path) -> PreTrainedModel:
+    """The model with its weights dequantised to fp32, free of its GGUF origin, which transformers refuses to save."""
     loaded = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
     generation_config = loaded.generation_config
     values = loaded.config.to_dict()
@@ -57,12 +51,11 @@ def write_model(file: Path, folder: Path) -> None:
     values["rms_norm_eps"] = float(str(np.float32(values["rms_norm_eps"])))
     config = AutoConfig.for_model(**values)
     with torch.device("meta"):
-        # A model that knows nothing of its GGUF origin: transformers refuses to save one that does.
         model = AutoModelForCausalLM.from_config(config)
     model.load_state_dict(loaded.state_dict(), assign=True)
     model.tie_weights()
     model.generation_config = generation_config
-    model.save_pretrained(folder)
+    return model
 
 
 def tokenizer_from_metadata(metadata: dict[str, Any]) -> PreTrainedTokenizerFast:

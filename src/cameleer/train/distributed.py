@@ -5,6 +5,7 @@ A process is rank 0 of 1, or it was started by torchrun or srun (the environment
 """
 
 import os
+import pickle
 import socket
 import sys
 import traceback
@@ -166,12 +167,12 @@ def start_ranks(num_ranks: int, function: Callable[..., Any], *arguments: Any) -
             raise _failure(results, failure) from None
     if interrupted:
         raise KeyboardInterrupt
-    return results.get()
+    return pickle.loads(results.get())
 
 
 def _failure(results: Any, failure: Exception) -> Exception:
     while not results.empty():
-        result = results.get()
+        result = pickle.loads(results.get())
         if isinstance(result, UserError):
             return result
     return RuntimeError(f"a rank died: {failure}. What it printed is above.")
@@ -184,10 +185,11 @@ def _rank_main(
     torch.set_num_threads(threads)
     try:
         result = function(*arguments)
+        # As plain bytes: tensors would travel as handles that die with this process.
         if rank == 0:
-            results.put(result)
+            results.put(pickle.dumps(result))
     except UserError as error:
-        results.put(error)
+        results.put(pickle.dumps(error))
         os._exit(USER_ERROR_STATUS)
     except KeyboardInterrupt:
         os._exit(0)

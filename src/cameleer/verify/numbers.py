@@ -53,7 +53,7 @@ def _target_value(target: str | int | float) -> Decimal:
         written = _SEPARATOR.sub("", target.strip())
         if _NUMBER.fullmatch(written):
             return Decimal(next(_numbers(written)))
-    elif isinstance(target, (int, float)) and not isinstance(target, bool):
+    elif isinstance(target, float) or type(target) is int:
         value = Decimal(target if isinstance(target, int) else str(target))
         if value.is_finite():
             return value

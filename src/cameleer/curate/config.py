@@ -1,0 +1,241 @@
+"""The settings of curation: which sources, how much of each, and how they mix. Imports neither torch nor pyarrow.
+
+[curate]
+num_rows = 30000                    # with weights: the rows of the whole mixture
+
+[[curate.sources]]
+dataset = "org/name"                # of the hub; or `file`, or `task`
+revision = "0123abc"
+weight = 2                          # or `count`, or `fraction`, or all usable rows
+
+[[curate.sources]]
+file = "data/answers.jsonl"         # relative to the recipe
+fields = { prompt = "q", completion = "a" }
+weight = 1
+upsample = true                     # repeat rows where there are too few
+"""
+
+from collections import Counter
+from pathlib import PurePath
+from typing import Any, Self
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from cameleer.core.config import Config
+from cameleer.core.errors import UserError
+from cameleer.core.stage import Input, InputKind, StageConfig
+from cameleer.curate.formats import Format
+from cameleer.curate.sample import share_out
+
+ORIGINS = ("file", "dataset", "task")
+AMOUNTS = ("count", "fraction", "weight")
+DATASET_ONLY = ("split", "revision", "config")
+
+
+class Fields(Config):
+    """Which columns of a source hold the conversation: `messages`, or `prompt` and `completion`. No others are read."""
+
+    messages: str | None = None
+    """A list of turns with `role` and `content`, or `from` and `value`."""
+    prompt: str | None = None
+    """The user's turn, or the turns before the completion."""
+    completion: str | None = None
+    """The assistant's turn, or the turns after the prompt."""
+    input: str | None = None
+    """What the prompt refers to; the user turn holds it after the prompt and an empty line. May be null or empty."""
+    system: str | None = None
+    """The system turn. May be null or empty."""
+    id: str | None = None
+    """The row's id; `id` where there is such a column."""
+
+    @model_validator(mode="after")
+    def _one_shape(self) -> Self:
+        if self.messages is not None and (self.prompt or self.completion or self.input):
+            raise ValueError("messages holds the whole conversation; leave out prompt, completion and input")
+        if self.messages is None and (self.prompt is None or self.completion is None):
+            raise ValueError("set messages, or both prompt and completion")
+        return self
+
+    def format(self) -> Format:
+        """The columns as the converter takes them."""
+        return Format(
+            messages=self.messages,
+            prompt=self.prompt,
+            completion=self.completion,
+            inputs=() if self.input is None else (self.input,),
+            systems=() if self.system is None else (self.system,),
+            id=self.id or "id",
+        )
+
+
+class Source(Config):
+    """Where rows come from (exactly one of `file`, `dataset`, `task`) and how many are taken (all, or one amount)."""
+
+    name: str = ""
+    """Unique within the mixture; the file's, the dataset's or the task's name when absent."""
+    file: str | None = None
+    """JSONL, a JSON array or Parquet, relative to the recipe; the first two also gzipped."""
+    dataset: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$")
+    """A dataset of the Hugging Face hub, `org/name`."""
+    task: str | None = None
+    """A built-in task with role train: its problems with their gold answers. Takes `count` or `weight`."""
+    task_version: int | None = None
+    """The task's version, filled in when absent; a recipe that states one refuses any other."""
+    split: str | None = None
+    """Split of a hub dataset; `train` when absent."""
+    revision: str | None = None
+    """Commit, tag or branch of a hub dataset. Best a commit, which the manifest tells: a branch's changes go unseen."""
+    config: str | None = None
+    """Configuration of a hub dataset that has several."""
+    fields: Fields | None = None
+    """The columns that hold the conversation; the common formats are recognised without."""
+    license: str | None = None
+    """Licence of the rows, for the data card; a hub dataset's is read from its own card."""
+    count: int | None = Field(default=None, gt=0)
+    """This many rows, sampled without replacement."""
+    fraction: float | None = Field(default=None, gt=0, le=1)
+    """This share of the usable rows (neither dropped nor duplicates), to the nearest whole number, sampled likewise."""
+    weight: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Share of the mixture's `num_rows`, in proportion to the weights of the other sources; all have one or none."""
+    upsample: bool = False
+    """With `count` or `weight`, where the usable rows do not suffice: repeat all of them, then sample the remainder."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, table: Any) -> Any:
+        """`table` with the name filled in where there is none."""
+        if not isinstance(table, dict) or table.get("name") is not None:
+            return table
+        file, rest = table.get("file"), table.get("dataset") or table.get("task")
+        if isinstance(file, str):
+            return {**table, "name": PurePath(file.removesuffix(".gz")).stem}
+        return {**table, "name": rest.rpartition("/")[2]} if isinstance(rest, str) else table
+
+    @field_validator("name")
+    @classmethod
+    def _name_fits_on_a_line(cls, name: str) -> str:
+        if not name.isprintable() or name != name.strip():
+            raise ValueError("a source's name is one line of text without spaces around it")
+        return name
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        given = [key for key in ORIGINS if getattr(self, key) is not None]
+        if len(given) != 1:
+            found = f"{' and '.join(given)} are set" if given else "none is set"
+            raise ValueError(f"a source has exactly one of file, dataset and task; {found}")
+        if self.name == "":
+            raise ValueError("a source's name must not be empty; leave the key out to take the file's name")
+        for key in DATASET_ONLY:
+            if self.dataset is None and getattr(self, key) is not None:
+                raise ValueError(f"{key} belongs to a hub dataset, and this source is a {given[0]}; remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _one_amount(self) -> Self:
+        given = [key for key in AMOUNTS if getattr(self, key) is not None]
+        if len(given) > 1:
+            values = " and ".join(f"{key} = {getattr(self, key)}" for key in given)
+            raise ValueError(f"{values} contradict each other; keep one")
+        if self.upsample and given not in (["count"], ["weight"]):
+            raise ValueError(f"upsample needs count or weight, but {given[0] if given else 'none'} is set; remove it")
+        return self
+
+    @field_validator("task")
+    @classmethod
+    def _task_is_for_training(cls, name: str | None) -> str | None:
+        if name is not None:
+            _training_task_version(name)
+        return name
+
+    @field_validator("task_version")
+    @classmethod
+    def _version_is_here(cls, stated: int | None, info: ValidationInfo) -> int | None:
+        name = info.data.get("task")
+        if name is None:
+            return stated
+        version = _training_task_version(name)
+        if stated not in (None, version):
+            raise ValueError(
+                f"the task '{name}' has version {version} here; remove task_version to take it, or install the "
+                "version of Cameleer that the recipe was made with"
+            )
+        return version
+
+    @model_validator(mode="after")
+    def _task_has_an_amount(self) -> Self:
+        if self.task is None and self.task_version is not None:
+            raise ValueError(f"task_version = {self.task_version} without a task; remove it")
+        if self.task is not None and self.count is None and self.weight is None:
+            raise ValueError(f"the task '{self.task}' has problems without end; set count or weight")
+        if self.task is not None and (self.fields is not None or self.upsample):
+            raise ValueError(f"the task '{self.task}' needs neither fields nor upsample; remove them")
+        return self
+
+
+def _training_task_version(name: str) -> int:
+    """The version of a task. Raises ValueError for an unknown one, and for one that is there to evaluate."""
+    # Here and not above: the generators are loaded only by recipes that use one.
+    from cameleer.tasks import TASKS, TaskRole, find_task
+
+    trainable = f"tasks to train on: {', '.join(each.name for each in TASKS.values() if each.role is TaskRole.TRAIN)}"
+    try:
+        task = find_task(name)
+    except UserError as failure:
+        raise ValueError(f"{failure.what.rstrip('.')}; {trainable}") from None
+    if task.role is not TaskRole.TRAIN:
+        raise ValueError(
+            f"the task '{name}' has role {task.role}: it evaluates, and nothing may be trained on it; {trainable}"
+        )
+    return task.version
+
+
+class CurateConfig(StageConfig):
+    """Sources are read in order, and rows that are no conversations are dropped with their reasons."""
+
+    sources: tuple[Source, ...]
+    """Where the rows come from, one table `[[curate.sources]]` each."""
+    num_rows: int | None = Field(default=None, gt=0)
+    """Rows of the whole mixture, shared out exactly by the weights of the sources."""
+    deduplicate: bool = True
+    """Drop a conversation equal to an earlier one of its source, or to one that an earlier source gives the mixture."""
+
+    @model_validator(mode="after")
+    def _sources_are_told_apart(self) -> Self:
+        if not self.sources:
+            raise ValueError("sources is empty; add a table [[curate.sources]] with file, dataset or task")
+        twice = [name for name, times in Counter(source.name for source in self.sources).items() if times > 1]
+        if twice:
+            raise ValueError(f"several sources are named '{twice[0]}'; give each a name of its own with name = '…'")
+        return self
+
+    @model_validator(mode="after")
+    def _weights_share_num_rows(self) -> Self:
+        weighted = [source.name for source in self.sources if source.weight is not None]
+        others = [source.name for source in self.sources if source.weight is None]
+        if weighted and others:
+            raise ValueError(
+                f"some sources have a weight ({', '.join(weighted)}) and some have none ({', '.join(others)}); "
+                "give one to all or to none"
+            )
+        if weighted and self.num_rows is None:
+            raise ValueError("sources have weights, but num_rows is not set; say how many rows they share")
+        if not weighted and self.num_rows is not None:
+            raise ValueError(f"num_rows = {self.num_rows} is shared out by weights, but no source has one; remove it")
+        for source, share in zip(self.sources, self.row_counts(), strict=True):
+            if share == 0:
+                raise ValueError(
+                    f"the weight {source.weight} of '{source.name}' gives it none of the {self.num_rows} rows; "
+                    "raise it, raise num_rows or remove the source"
+                )
+        return self
+
+    def row_counts(self) -> list[int | None]:
+        """How many rows each source must give; None where that is known only once it has been read."""
+        if self.num_rows is None:
+            return [source.count for source in self.sources]
+        weights = [source.weight for source in self.sources if source.weight is not None]
+        return list(share_out(self.num_rows, weights))
+
+    def inputs(self) -> list[Input]:
+        return [Input(source.name, InputKind.FILE, source.file) for source in self.sources if source.file is not None]

@@ -1,0 +1,114 @@
+"""Curation: sources in, one shuffled mixture of conversations out, with every dropped row and a data card.
+
+Source after source, in the recipe's order: each row is converted or dropped with its reason, duplicates are dropped,
+and of the others the number asked for is sampled (`take`). Then all are shuffled together. Which rows are taken and
+where they stand follows from the seed, the sources' names and the rows' numbers alone (`sample`). The conversations
+wait on disk meanwhile (`spool`): memory holds some hundred bytes for each row taken, and a digest for each usable row
+of the source being read.
+
+    mixture.parquet   the conversations (`core.mixture`)
+    dropped.parquet   source, id, row, reason and excerpt of every dropped row (`dropped`)
+    card.md           what is in the mixture, where it came from and what was left out (`card`)
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import Any, NamedTuple
+
+from cameleer.core.artifact import Outcome
+from cameleer.core.mixture import write_mixture
+from cameleer.core.stage import StageRun
+from cameleer.core.types import Example
+from cameleer.curate.card import Tally, data_card, origin
+from cameleer.curate.config import CurateConfig
+from cameleer.curate.dropped import Dropped
+from cameleer.curate.progress import Progress
+from cameleer.curate.sample import random_key, repeated
+from cameleer.curate.spool import Place, Spool, decode
+from cameleer.curate.take import Taken, Taker, default_id
+
+CARD = "card.md"
+
+ROWS_PER_TICK = 256
+
+
+def run(config: CurateConfig, stage: StageRun) -> Outcome:
+    """Make the mixture in `stage.folder`. Raises UserError rather than give fewer rows than were asked for."""
+    with closing(Spool(stage.folder)) as spool:
+        with Dropped(stage.folder) as dropped:
+            taker = Taker(stage, spool, dropped, config.deduplicate)
+            taken = [taker.take(*each) for each in zip(config.sources, config.row_counts(), strict=True)]
+        tallies = {each.source.name: Tally() for each in taken}
+        num_rows = write_mixture(stage.folder, _mixed(taken, stage.seed, spool, tallies))
+    assert num_rows == sum(each.num_rows for each in taken), num_rows
+    card = data_card(stage.name, stage.seed, taken, dropped.reasons, tallies)
+    (stage.folder / CARD).write_text(card, encoding="utf-8")
+    return _outcome(taken, dropped.reasons, tallies)
+
+
+class _Slot(NamedTuple):
+    """A row's place in the mixture: sorting by `key` shuffles, and the fields after it settle ties for good."""
+
+    key: int
+    source: str
+    row: int
+    copy: int
+    id: str
+    place: Place
+
+
+def _mixed(taken: Sequence[Taken], seed: int, spool: Spool, tallies: Mapping[str, Tally]) -> Iterator[Example]:
+    """All rows in the mixture's order, tallied on the way."""
+    slots = sorted(slot for each in taken for slot in _slots(each, seed))
+    with Progress("write the mixture (rows)", len(slots)) as progress:
+        for number, slot in enumerate(slots, start=1):
+            example = Example(slot.id, slot.source, decode(spool.read(slot.place)))
+            tallies[slot.source].add(example)
+            yield example
+            if number % ROWS_PER_TICK == 0:
+                progress.reach(number, "")
+
+
+def _slots(taken: Taken, seed: int) -> Iterator[_Slot]:
+    name = taken.source.name
+    used: dict[str, int] = {}
+    for copy, row in sorted(repeated(taken.rows, taken.num_rows), key=lambda each: (each[0], each[1].row)):
+        id = _unique(row.own_id or default_id(name, row.row), used)
+        yield _Slot(random_key(seed, "order", name, row.row, copy), name, row.row, copy, id, row.place)
+
+
+def _unique(id: str, used: dict[str, int]) -> str:
+    """`id`, or `id#2`, `id#3` … where it is taken; `used` maps ids given to the last number tried on them."""
+    unique, number = id, used.get(id, 0)
+    while unique in used:
+        number += 1
+        unique = f"{id}#{number}"
+    used[id] = max(number, 1)
+    used.setdefault(unique, 1)
+    return unique
+
+
+def _outcome(taken: Sequence[Taken], dropped: Mapping[str, Counter[str]], tallies: Mapping[str, Tally]) -> Outcome:
+    summary = {
+        "rows": sum(each.num_rows for each in taken),
+        "dropped": sum(each.num_read - each.num_usable for each in taken),
+        "turns": sum(sum(tally.turns) for tally in tallies.values()),
+        "characters": sum(sum(tally.characters) for tally in tallies.values()),
+    }
+    sources = {each.source.name: _facts(each, dropped.get(each.source.name, Counter())) for each in taken}
+    return Outcome(counts={**summary, "sources": sources}, summary=summary)
+
+
+def _facts(taken: Taken, reasons: Counter[str]) -> dict[str, Any]:
+    return {
+        "origin": origin(taken),
+        "license": taken.opened.license,
+        "revision": taken.opened.revision,
+        "format": taken.format.name,
+        "read": taken.num_read,
+        "dropped": dict(sorted(reasons.items())),
+        "not_sampled": taken.num_not_sampled,
+        "repeats": taken.num_repeats,
+        "rows": taken.num_rows,
+    }

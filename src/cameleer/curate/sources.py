@@ -1,0 +1,242 @@
+"""Readers: every row of a source in order, as an object or with the reason why it is none.
+
+A file is told apart by its first bytes, whatever its name: gzip, Parquet, else a JSON array if it begins with `[`, else
+JSONL. A row's number is its line in JSONL and its position elsewhere, both from 1. A bad line or cell costs its row; a
+file that cannot be read on at some point, such as a truncated one, is a UserError.
+"""
+
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cameleer.core.errors import UserError
+from cameleer.core.types import Message, Problem
+from cameleer.curate.config import Source
+from cameleer.curate.json_array import ArrayError, array_items
+from cameleer.tasks import find_task
+
+ROWS_PER_READ = 1024
+MAX_EXCERPT_BYTES = 800
+
+GZIP_MAGIC = b"\x1f\x8b"
+PARQUET_MAGIC = b"PAR1"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class Row(NamedTuple):
+    """One row: its object in `value`, or in `problem` why there is none and in `text` how it begins.
+
+    `position` says how far its source has been read, in the source's unit.
+    """
+
+    number: int
+    value: dict[str, Any] | None
+    problem: str
+    text: str
+    position: int
+
+
+@dataclass(frozen=True)
+class OpenSource:
+    """A source to read once. `where` names it in errors; `total` is the last row's position, in `unit`s."""
+
+    where: str
+    rows: Iterator[Row]
+    total: int
+    unit: str
+    revision: str | None = None
+    license: str | None = None
+
+
+def open_source(source: Source, path: Path | None, count: int | None, seed: int) -> OpenSource:
+    """Open a source: a file's `path` on this machine, or `count` problems of a task under a seed.
+
+    Raises UserError for a source that is missing, empty or unreadable, or that the hub does not give.
+    """
+    if source.dataset is not None:
+        return _open_dataset(source, source.dataset)
+    if source.task is not None:
+        assert count is not None, source
+        return _open_task(source, source.task, count, seed)
+    assert path is not None, source
+    return _open_file(source, path)
+
+
+def _open_file(source: Source, path: Path) -> OpenSource:
+    where = f"source '{source.name}' ({path})"
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as raw:
+            magic = raw.read(len(PARQUET_MAGIC))
+    except FileNotFoundError:
+        raise UserError(f"{where}: no such file.") from None
+    except OSError as failure:
+        raise UserError(f"{where}: cannot be read: {failure.strerror}.") from None
+    if size == 0:
+        raise UserError(f"{where}: the file is empty.")
+    if magic == PARQUET_MAGIC:
+        return _open_parquet(source, path, where)
+    # Progress in whole megabytes of the file as it is stored, which is known before it is read, compressed or not.
+    return OpenSource(where, _read_json(path, where), size // 1_000_000 + 1, "MB", license=source.license)
+
+
+def _read_json(path: Path, where: str) -> Iterator[Row]:
+    """The rows of a JSONL file or of a JSON array, gzipped or not."""
+    with path.open("rb") as raw:
+        zipped = raw.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+        raw.seek(0)
+        stream = gzip.GzipFile(fileobj=raw) if zipped else raw
+        try:
+            if _begins_array(stream):
+                yield from _array_rows(stream, lambda: raw.tell() // 1_000_000, where)
+            else:
+                yield from _line_rows(stream, lambda: raw.tell() // 1_000_000)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as failure:
+            raise UserError(f"{where}: damaged gzip file: {failure}") from None
+
+
+def _begins_array(stream: BufferedIOBase) -> bool:
+    """Whether the first character that is no space is `[`; the stream is at its start before and after."""
+    first = b""
+    while not first and (chunk := stream.read(1 << 16)):
+        first = chunk.removeprefix(BYTE_ORDER_MARK).lstrip()[:1]
+    stream.seek(0)
+    return first == b"["
+
+
+def _line_rows(stream: BufferedIOBase, position: Callable[[], int]) -> Iterator[Row]:
+    for number, line in enumerate(stream, start=1):
+        text = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
+        if not text.isspace():
+            yield _line_row(number, text, position())
+
+
+def _line_row(number: int, line: bytes, position: int) -> Row:
+    try:
+        value = json.loads(line.decode())
+    except UnicodeDecodeError:
+        return _problem(number, "not UTF-8", line, position)
+    except (ValueError, RecursionError):
+        return _problem(number, "not JSON", line, position)
+    return _object_row(number, value, position)
+
+
+def _object_row(number: int, value: Any, position: int) -> Row:
+    if isinstance(value, dict):
+        return Row(number, value, "", "", position)
+    return _problem(number, "not a JSON object", json.dumps(value).encode(), position)
+
+
+def _problem(number: int, problem: str, text: bytes, position: int) -> Row:
+    return Row(number, None, problem, text[:MAX_EXCERPT_BYTES].decode(errors="replace"), position)
+
+
+def _array_rows(stream: BufferedIOBase, position: Callable[[], int], where: str) -> Iterator[Row]:
+    try:
+        for number, value in enumerate(array_items(stream), start=1):
+            yield _object_row(number, value, position())
+    except ArrayError as failure:
+        raise UserError(
+            f"{where}: {failure}",
+            "A JSON array cannot be read on after a fault. Repair it, or write one object a line (JSONL).",
+        ) from None
+
+
+def _open_parquet(source: Source, path: Path, where: str) -> OpenSource:
+    try:
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as failure:
+        raise UserError(f"{where}: not a readable Parquet file: {failure}") from None
+    rows = _batch_rows(_parquet_batches(file, where))
+    return OpenSource(where, rows, max(file.metadata.num_rows, 1), "rows", license=source.license)
+
+
+def _parquet_batches(file: pq.ParquetFile, where: str) -> Iterator[pa.RecordBatch]:
+    count = 0
+    with file:
+        batches = file.iter_batches(ROWS_PER_READ)
+        while True:
+            try:
+                batch = next(batches, None)
+            except (pa.ArrowException, OSError) as failure:
+                raise UserError(f"{where}: damaged after row {count}: {failure}") from None
+            if batch is None:
+                return
+            yield batch
+            count += batch.num_rows
+
+
+def _batch_rows(batches: Iterable[pa.RecordBatch | pa.Table]) -> Iterator[Row]:
+    number = 0
+    for batch in batches:
+        try:
+            values = batch.to_pylist()
+        except UnicodeDecodeError:
+            values = [_value_or_none(batch, i) for i in range(batch.num_rows)]
+        for value in values:
+            number += 1
+            yield _problem(number, "not UTF-8", b"", number) if value is None else Row(number, value, "", "", number)
+
+
+def _value_or_none(batch: pa.RecordBatch | pa.Table, i: int) -> dict[str, Any] | None:
+    try:
+        return batch.slice(i, 1).to_pylist()[0]
+    except UnicodeDecodeError:
+        return None
+
+
+def _open_task(source: Source, task: str, count: int, seed: int) -> OpenSource:
+    """A task's problems with their gold answers, as rows of the format `messages`."""
+    where = f"source '{source.name}' (task {task})"
+    try:
+        problems = find_task(task).problems(count, seed)
+    except UserError as failure:
+        raise UserError(f"{where}: {failure.what}", failure.hint) from None
+    rows = (Row(number, _problem_value(each), "", "", number) for number, each in enumerate(problems, start=1))
+    return OpenSource(where, rows, count, "rows", license=source.license or "generated by Cameleer")
+
+
+def _problem_value(problem: Problem) -> dict[str, Any]:
+    messages = (*problem.messages, Message("assistant", problem.gold))
+    return {"id": problem.id, "messages": [{"role": each.role, "content": each.content} for each in messages]}
+
+
+def _open_dataset(source: Source, dataset: str) -> OpenSource:
+    """A split of a hub dataset, downloaded into the hub's cache or found there."""
+    where = f"source '{source.name}' (hub dataset {dataset})"
+    # Here and not above: it takes seconds to load, and only this kind of source needs it.
+    from datasets import Dataset, load_dataset
+
+    commit, license = _commit_and_license(dataset, source.revision)
+    try:
+        table = load_dataset(dataset, source.config, split=source.split or "train", revision=commit or source.revision)
+    except Exception as failure:  # The hub's failures have many types and no common one; none of them is ours.
+        raise UserError(
+            f"{where}: cannot be loaded: {str(failure).strip() or type(failure).__name__}",
+            "Check the name, split, config and revision, the network and, for a gated dataset, `hf auth login`. "
+            "Without a network, set HF_HUB_OFFLINE=1 to use what was downloaded before at once.",
+        ) from None
+    assert isinstance(table, Dataset), type(table)
+    rows = _batch_rows(table.with_format("arrow").iter(batch_size=ROWS_PER_READ))
+    total = max(table.num_rows, 1)
+    return OpenSource(where, rows, total, "rows", commit, source.license or license or table.info.license or None)
+
+
+def _commit_and_license(dataset: str, revision: str | None) -> tuple[str | None, str | None]:
+    """The commit that a dataset's revision means now, and its card's licence; both None where the hub does not say."""
+    from huggingface_hub import HfApi
+
+    try:
+        info = HfApi().dataset_info(dataset, revision=revision)
+    except Exception:  # Offline or refused: loading says which, or finds the dataset in the cache.
+        return None, None
+    license = info.card_data.get("license") if info.card_data else None
+    return info.sha, ", ".join(license) if isinstance(license, list) else license

@@ -1,0 +1,1 @@
+"""Evaluation: what models answer, how it is judged, and how sure the numbers are."""

@@ -1,0 +1,188 @@
+"""The results of an evaluation as Markdown and as a table for the terminal: pure functions of the results dict.
+
+Accuracies and differences are shown in percent and percentage points, p-values as they are; intervals are 95%.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+Results = dict[str, Any]
+NO_NUMBER = "–"
+MAX_EXAMPLE_CHARACTERS = 1200
+
+
+def score_table(results: Results) -> Table:
+    """Tasks down, models across, and how much each later model differs from the first."""
+    first, *later = results["models"]
+    accuracies = [f"{model} %" for model in results["models"]]
+    table = Table("task", *map(escape, accuracies), *(escape(f"{model} − {first}") for model in later))
+    for task in results["tasks"]:
+        scores = _task_scores(results, task)
+        found = [_find(results["comparisons"], task=task, model=model, against=first) for model in later]
+        differences = [_cell(_difference_words(each), style=_verdict_style(each)) for each in found]
+        table.add_row(_cell(_task_words(results, task)), *map(_cell, scores), *differences)
+    for role in _roles(results):
+        macros = [_percent(results["macro"][model].get(role)) for model in results["models"]]
+        table.add_row(_cell(f"mean of {role} tasks"), *map(_cell, macros), *("" for _ in later), style="bold")
+    return table
+
+
+def markdown_report(results: Results) -> str:
+    """The report that lies beside the results."""
+    sections = [
+        "# Evaluation\n",
+        _settings(results),
+        "## Accuracy\n\nPercent, with the 95% Wilson interval, "
+        "over the items whose outcome is neither `timeout` nor `error`.\n",
+        _accuracy_table(results),
+    ]
+    if results["comparisons"]:
+        sections += [
+            "## Differences on the same items\n\nPercentage points, with the 95% interval of the item bootstrap; "
+            "p: exact McNemar test, not corrected for the number of rows.\n",
+            _comparison_table(results),
+        ]
+    sections += ["## Outcomes and cost\n", _outcome_table(results)]
+    if results["unseen_looks"]:
+        sections += [
+            "## Looks at unseen tasks\n\nThese tasks are sealed. This evaluation read them, which is recorded here.\n",
+            _look_table(results),
+        ]
+    if results["examples"]:
+        sections += ["## Items on which the models differ\n", *map(_example, results["examples"])]
+    return "\n".join(sections)
+
+
+def _settings(results: Results) -> str:
+    lines = [
+        f"- made: {results['created']}, Cameleer {results['code']['cameleer']}"
+        + (f" at commit `{results['code']['commit'][:12]}`" if "commit" in results["code"] else ""),
+        f"- chat template: `{results['chat_template']}`, seed {results['seed']}, greedy answers",
+    ]
+    for name, model in results["models"].items():
+        digest, fingerprint = model["digest"][:12], model["template_fingerprint"][:12]
+        lines.append(f"- model `{name}`: content `{digest}`, template `{fingerprint}`")
+    for name, task in results["tasks"].items():
+        limit = task["sampling"]["max_new_tokens"]
+        settings = f"version {task['version']}, role {task['role']}, at most {limit} tokens an answer"
+        lines.append(f"- task `{name}`: {settings}. {task['description']}")
+    return "\n".join(lines) + "\n"
+
+
+def _accuracy_table(results: Results) -> str:
+    models = list(results["models"])
+    rows = [[_task_words(results, task), *_task_scores(results, task)] for task in results["tasks"]]
+    for role in _roles(results):
+        rows.append([f"mean of {role} tasks", *(_percent(results["macro"][model].get(role)) for model in models)])
+    return _markdown_table(["task", *models], rows)
+
+
+def _comparison_table(results: Results) -> str:
+    rows = [
+        [
+            each["task"],
+            f"{each['model']} − {each['against']}",
+            f"{_points(each['difference'])} {_interval(each['interval'], signed=True)}",
+            f"{each['wins']} / {each['losses']}",
+            str(each["num_items"]),
+            f"{each['p_value']:.2g}",
+        ]
+        for each in results["comparisons"]
+    ]
+    return _markdown_table(["task", "models", "difference", "better / worse items", "items", "p"], rows)
+
+
+def _outcome_table(results: Results) -> str:
+    outcomes = list(results["scores"][0]["outcomes"])
+    rows: list[list[str]] = []
+    for each in results["scores"]:
+        counts = [each["outcomes"][outcome] for outcome in outcomes]
+        cost = [each["finish_reasons"].get("length", 0), each["num_response_tokens"], f"{each['seconds']:.1f}"]
+        rows.append([each["task"], each["model"], *map(str, [*counts, *cost])])
+    return _markdown_table(["task", "model", *outcomes, "cut at the limit", "response tokens", "seconds"], rows)
+
+
+def _look_table(results: Results) -> str:
+    rows = [[look["task"], look["model"], str(look["num_items"])] for look in results["unseen_looks"]]
+    return _markdown_table(["task", "model", "items"], rows)
+
+
+def _example(example: dict[str, Any]) -> str:
+    """One item with what each model answered, in fences that its text cannot close."""
+    parts = [f"### {example['task']}: `{example['id']}`\n"]
+    parts += [f"{message['role']}:\n\n{_fenced(message['content'])}\n" for message in example["messages"]]
+    for answer in example["answers"]:
+        parts.append(f"**{answer['model']}** ({answer['outcome']}):\n\n{_fenced(answer['response'])}\n")
+    return "\n".join(parts)
+
+
+def _fenced(text: str) -> str:
+    cut = len(text) > MAX_EXAMPLE_CHARACTERS
+    shown = f"{text[:MAX_EXAMPLE_CHARACTERS]} … ({len(text)} characters)" if cut else text
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", shown)), default=0))
+    return f"{fence}text\n{shown}\n{fence}"
+
+
+def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def _find(rows: Sequence[dict[str, Any]], **wanted: str) -> dict[str, Any]:
+    return next(row for row in rows if all(row[key] == value for key, value in wanted.items()))
+
+
+def _roles(results: Results) -> list[str]:
+    """Roles with more than one task: the mean of one task says nothing new."""
+    roles = [task["role"] for task in results["tasks"].values()]
+    return [role for role in dict.fromkeys(roles) if roles.count(role) > 1]
+
+
+def _task_words(results: Results, task: str) -> str:
+    return f"{task} (unseen)" if results["tasks"][task]["role"] == "unseen" else task
+
+
+def _task_scores(results: Results, task: str) -> list[str]:
+    """One cell for each model."""
+    return [_score_words(_find(results["scores"], task=task, model=model)) for model in results["models"]]
+
+
+def _score_words(score: dict[str, Any]) -> str:
+    if score["accuracy"] is None:
+        return f"{NO_NUMBER} (no item judged)"
+    unjudged = score["num_items"] - score["num_judged"]
+    words = f"{_percent(score['accuracy'])} {_interval(score['interval'])}"
+    return f"{words}, {unjudged} unjudged" if unjudged else words
+
+
+def _difference_words(comparison: dict[str, Any]) -> str:
+    interval = _interval(comparison["interval"], signed=True)
+    return f"{_points(comparison['difference'])} {interval} p={comparison['p_value']:.2g}"
+
+
+def _verdict_style(comparison: dict[str, Any]) -> str:
+    low, high = comparison["interval"]
+    return "green" if low > 0 else "red" if high < 0 else "dim"
+
+
+def _percent(proportion: float | None) -> str:
+    return NO_NUMBER if proportion is None else f"{100 * proportion:.1f}"
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:+.1f}"
+
+
+def _interval(bounds: Sequence[float], signed: bool = False) -> str:
+    low, high = (_points(bound) if signed else _percent(bound) for bound in bounds)
+    return f"[{low}, {high}]"
+
+
+def _cell(text: str, style: str = "") -> Text:
+    """Text as it is: names of models and tasks are not rich's markup."""
+    return Text(text, style=style)
