@@ -20,7 +20,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from cameleer.core.errors import UserError, did_you_mean
 from cameleer.core.parse import Grammar, learn_grammar
@@ -114,10 +113,11 @@ class Renderer:
         """Ids of each piece, and how many of them, from its beginning, are trained."""
         roles: Roles = tuple(message.role for message in messages)
         check_roles(roles)
-        if any(message.role == "assistant" and not message.content for message in messages):
-            raise UserError("The conversation has an empty assistant turn.")
         plan = self._plan(roles, generation_prompt)
         contents = self._trimmed(messages, self._layouts.of(roles, generation_prompt))
+        for turn in assistant_turns(roles):
+            if not contents[turn]:
+                raise UserError(f"The assistant's turn {turn + 1} of {describe(roles)} is empty.")
         texts = [fill(piece.parts, contents) for piece in plan]
         real = self._layouts.apply(roles, [message.content for message in messages], generation_prompt)
         if "".join(texts) != real:

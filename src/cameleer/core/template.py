@@ -21,7 +21,8 @@ from cameleer.core.types import Role
 TULU_TEMPLATE = (
     "{% for message in messages %}"
     "{% if message['role'] == 'assistant' %}"
-    "{{ '<|assistant|>\\n' + message['content'] + eos_token }}{% if not loop.last %}{{ '\\n' }}{% endif %}"
+    "{{ '<|assistant|>\\n' + message['content'] + eos_token }}"
+    "{% if not loop.last or add_generation_prompt %}{{ '\\n' }}{% endif %}"
     "{% else %}"
     "{{ '<|' + message['role'] + '|>\\n' + message['content'] + '\\n' }}"
     "{% endif %}"
@@ -29,7 +30,8 @@ TULU_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
 )
 """Tülu 3's text (paper, figure 27). It writes no BOS: open-instruct rendered Tülu 3's data with this template through
-`apply_chat_template`, which adds none, so its rows begin with `<|`; its `--add_bos` was for OLMo only."""
+`apply_chat_template`, which adds none, so its rows begin with `<|`; its `--add_bos` was for OLMo only. One departure:
+a generation prompt after an assistant turn begins on a new line, as that turn would have in a whole conversation."""
 
 MARK = re.compile(r"zq(\d{4})qz")
 PADDING_BEFORE, PADDING_AFTER = "\n \n\t", "\t\n \n"

@@ -27,7 +27,7 @@ from cameleer.core.render import Renderer
 from cameleer.core.types import ChatTemplate
 from cameleer.model.load import load_model, load_renderer
 
-BATCH_SIZE = 64
+BATCH_SIZE = 32
 MAX_BATCH_TOKENS = 65_536
 DROP_SHARE = 8
 """Finished rows are dropped from a batch once they make up one part in so many: each time copies the whole cache."""

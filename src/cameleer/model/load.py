@@ -78,6 +78,12 @@ def load_model(
     return model.to(device).eval()
 
 
+def stored_dtype(folder: Path | str) -> torch.dtype:
+    """The dtype in which a model folder holds its weights, as its config says; fp32 where it says nothing."""
+    dtype = AutoConfig.from_pretrained(folder).dtype
+    return dtype if isinstance(dtype, torch.dtype) else torch.float32
+
+
 def save_model(
     model: PreTrainedModel,
     tokenizer: ChatTokenizer | PreTrainedTokenizerFast,

@@ -31,7 +31,7 @@ CONVERSION = 1
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
-SIDE_FILES = ["*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt", "*.py", "LICENSE*", "README.md"]
+SIDE_FILES = ["*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt", "LICENSE*", "README.md"]
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def resolve_model(spec: str) -> Path:
     if spec.startswith(PYPI_PREFIX):
         return pypi_model(spec.removeprefix(PYPI_PREFIX))
     folder = Path(spec).expanduser()
-    if folder.is_dir():
+    if spec and folder.is_dir():
         return checked_folder(folder)
     name, _, revision = spec.partition("@")
     if spec.startswith((".", "/", "~")) or not HUB_ID.fullmatch(name):

@@ -22,7 +22,7 @@ from cameleer.core.log import MetricsLog, console, ticker
 from cameleer.core.render import Renderer
 from cameleer.core.stage import StageRun
 from cameleer.model import attention
-from cameleer.model.load import load_model, load_renderer, save_model
+from cameleer.model.load import load_model, load_renderer, save_model, stored_dtype
 from cameleer.model.lora import add_lora, merge_lora
 from cameleer.model.policy import Policy
 from cameleer.sft.config import Objective, SFTConfig
@@ -154,7 +154,7 @@ def build_model(config: SFTConfig, stage: StageRun, device: torch.device) -> Pre
 
 
 def export(config: SFTConfig, stage: StageRun, setup: Setup) -> None:
-    """Save the model, adapters merged, in Hugging Face format in the stage's folder."""
+    """Save the model, adapters merged, in the dtype of the model it started from."""
     model = setup.policy.model
     if is_sharded(setup.policy):
         weights = gather_weights(setup.policy)
@@ -164,7 +164,8 @@ def export(config: SFTConfig, stage: StageRun, setup: Setup) -> None:
         model.load_state_dict(weights)
     if config.lora is not None:
         model = merge_lora(model)
-    save_model(model, setup.renderer.tokenizer, stage.folder)
+    dtype = stored_dtype(stage.inputs["model"])
+    save_model(model, setup.renderer.tokenizer, stage.folder, dtype, setup.renderer.stop_ids)
 
 
 def train_step(

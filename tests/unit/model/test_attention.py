@@ -5,7 +5,8 @@ import torch
 from torch.nn.attention.flex_attention import flex_attention
 
 from cameleer.core.errors import UserError
-from cameleer.model.attention import flex_block_mask, reference_attention, refuse_unsupported
+from cameleer.model.attention import reference_attention, refuse_unsupported
+from cameleer.model.flex import flex_block_mask
 from cameleer.model.segments import Segments
 
 TREES = [
