@@ -17,6 +17,7 @@ from typing import Any
 from cameleer.core import artifact
 from cameleer.core.artifact import Outcome
 from cameleer.core.digest import digest_json
+from cameleer.core.errors import UserError
 from cameleer.core.log import Ticker, console, ticker
 from cameleer.core.render import Renderer
 from cameleer.core.stage import StageRun
@@ -59,7 +60,9 @@ def evaluate_specs(
     config = EvalConfig.parse(table, where="eval")
     models = {spec: resolve_model(spec) for spec in config.models}
     with artifact.locked(folder):
-        return evaluate(models, config, folder, chat_template, seed)
+        results = evaluate(models, config, folder, chat_template, seed)
+    console.print(f"records, {RESULTS} and {REPORT}: {folder}", markup=False)
+    return results
 
 
 def evaluate(
@@ -157,7 +160,10 @@ def _answer(model: _Model, task: Task, problems: list[Problem], sampling: Sampli
         missing = [item for item in items if item.problem.id not in file]
         if missing:
             with ticker(f"{model.name}: {task.name}", len(items), done=len(file)) as progress:
-                _answer_missing(model, missing, sampling, file, progress)
+                try:
+                    _answer_missing(model, missing, sampling, file, progress)
+                except UserError as error:
+                    raise UserError(f"{model.name} on {task.name}: {error.what}", error.hint) from None
     return file.records
 
 

@@ -8,10 +8,12 @@ import os
 import pickle
 import socket
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -148,48 +150,51 @@ def start_ranks(num_ranks: int, function: Callable[..., Any], *arguments: Any) -
 
     A UserError of any rank is raised here as it is. When one rank dies, the others are ended.
     """
-    context = torch.multiprocessing.get_context("spawn")
-    results = context.SimpleQueue()
     threads = max(1, torch.get_num_threads() // num_ranks)
-    port = _free_port()
-    call = (num_ranks, port, threads, results, function, arguments)
-    started = torch.multiprocessing.start_processes(_rank_main, call, nprocs=num_ranks, join=False, start_method="spawn")
-    assert started is not None
-    interrupted = False
-    while True:
-        try:
-            if started.join():
-                break
-        except KeyboardInterrupt:
-            # The ranks got the signal too: they finish their step and save.
-            interrupted = True
-        except torch.multiprocessing.ProcessExitedException as failure:
-            raise _failure(results, failure) from None
-    if interrupted:
-        raise KeyboardInterrupt
-    return pickle.loads(results.get())
+    # Through files: a pipe that nobody reads before the ranks end would hold a large result, and so the ranks, forever.
+    with tempfile.TemporaryDirectory() as folder:
+        call = (num_ranks, _free_port(), threads, Path(folder), function, arguments)
+        started = torch.multiprocessing.start_processes(_rank_main, call, nprocs=num_ranks, join=False, start_method="spawn")
+        assert started is not None
+        interrupted = False
+        while True:
+            try:
+                if started.join():
+                    break
+            except KeyboardInterrupt:
+                # The ranks got the signal too: they finish their step and save.
+                interrupted = True
+            except torch.multiprocessing.ProcessExitedException as failure:
+                raise _failure(Path(folder), failure) from None
+        if interrupted:
+            raise KeyboardInterrupt
+        return pickle.loads(_result_file(Path(folder), 0).read_bytes())
 
 
-def _failure(results: Any, failure: Exception) -> Exception:
-    while not results.empty():
-        result = pickle.loads(results.get())
+def _result_file(folder: Path, rank: int) -> Path:
+    return folder / f"rank-{rank}"
+
+
+def _failure(folder: Path, failure: Exception) -> Exception:
+    for file in sorted(folder.iterdir()):
+        result = pickle.loads(file.read_bytes())
         if isinstance(result, UserError):
             return result
     return RuntimeError(f"a rank died: {failure}. What it printed is above.")
 
 
 def _rank_main(
-    rank: int, size: int, port: int, threads: int, results: Any, function: Callable[..., Any], arguments: Any
+    rank: int, size: int, port: int, threads: int, folder: Path, function: Callable[..., Any], arguments: Any
 ) -> None:
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(threads)
     try:
         result = function(*arguments)
-        # As plain bytes: tensors would travel as handles that die with this process.
+        # As plain bytes: tensors would otherwise travel as handles that die with this process.
         if rank == 0:
-            results.put(pickle.dumps(result))
+            _result_file(folder, rank).write_bytes(pickle.dumps(result))
     except UserError as error:
-        results.put(pickle.dumps(error))
+        _result_file(folder, rank).write_bytes(pickle.dumps(error))
         os._exit(USER_ERROR_STATUS)
     except KeyboardInterrupt:
         os._exit(0)

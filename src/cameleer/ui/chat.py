@@ -5,6 +5,7 @@ conversation, `/quit` or Ctrl-D leaves, Ctrl-C stops the answer that is being gi
 conversation).
 """
 
+import importlib
 import re
 import sys
 from collections.abc import Generator, Iterator
@@ -100,7 +101,8 @@ def chat(
 def _typed_lines() -> Iterator[str]:
     """Lines that a person types, with editing and history where the system has them."""
     with suppress(ImportError):
-        import readline  # noqa: F401 - importing it is what gives `input` its editing
+        # To import it is what gives `input` its editing.
+        importlib.import_module("readline")
     while True:
         try:
             line = input("> ").strip()

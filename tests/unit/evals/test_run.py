@@ -180,7 +180,10 @@ def test_errors_and_timeouts_are_counted_not_scored(
 
 
 def test_nothing_judged_gives_no_accuracy(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation, "verify", lambda *_: Verdict(Outcome.ERROR, None, {"error": "broken"}))
+    def fail(*_: Any) -> Verdict:
+        return Verdict(Outcome.ERROR, None, {"error": "broken"})
+
+    monkeypatch.setattr(evaluation, "verify", fail)
     models = {"m": model_folder, "n": model_folder}
     results = evaluate(models, config_of("m", "n"), tmp_path, "model", SEED)
     assert results["scores"][0]["accuracy"] is None and results["macro"] == {"m": {}, "n": {}}
@@ -254,9 +257,9 @@ def test_a_second_evaluation_generates_nothing(
 ) -> None:
     config = config_of("m")
     first = evaluate({"m": model_folder}, config, tmp_path, "model", SEED)
-    monkeypatch.setattr(evaluation, "load_generator", lambda *_: pytest.fail("a model was loaded"))
+    asked = watch_prompts(monkeypatch)
     again = evaluate({"m": model_folder}, config, tmp_path, "model", SEED)
-    assert again["scores"] == first["scores"]
+    assert again["scores"] == first["scores"] and asked == []
 
 
 def test_records_of_other_settings_are_not_reused(
@@ -303,6 +306,11 @@ def test_one_model_is_in_memory_at_a_time(model_folder: Path, tmp_path: Path, mo
     finally:
         gc.enable()
     assert len(alive) == 3
+
+
+def test_an_item_that_does_not_fit_is_said_with_its_model_and_task(model_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"^m on {TASK}: prompt 0 has .* the model's context of 1024"):
+        evaluate({"m": model_folder}, config_of("m", max_new_tokens=1000), tmp_path, "model", SEED)
 
 
 def test_specs_and_suites_are_resolved(model_folder: Path, tmp_path: Path) -> None:

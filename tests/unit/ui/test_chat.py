@@ -4,6 +4,7 @@ import io
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,6 +51,22 @@ class Scripted(LocalGenerator):
         self.prompts.append(list(prompt))
         yield from self._tokenizer(next(self._answers, ""))["input_ids"]
         yield min(self.stop_ids)
+
+
+class Terminal(io.StringIO):
+    """A standard input at which a person sits."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def use(generator: LocalGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the chat find this generator in place of the model's."""
+
+    def load(*_: Any) -> LocalGenerator:
+        return generator
+
+    monkeypatch.setattr(ui, "load_generator", load)
 
 
 def talk(monkeypatch: pytest.MonkeyPatch, model: str, lines: str, **settings: int) -> None:
@@ -109,7 +126,7 @@ def test_reset_forgets_and_quit_leaves(
     model_folder: Path, renderer: Renderer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     generator = Scripted(renderer, ["first", "second", "third"])
-    monkeypatch.setattr(ui, "load_generator", lambda *_: generator)
+    use(generator, monkeypatch)
     talk(monkeypatch, str(model_folder), "a\n/reset\nb\n/rest\n/quit\nc\n")
     captured = capsys.readouterr()
     assert captured.out == "first\nsecond\n"
@@ -151,9 +168,9 @@ def test_a_person_stops_an_answer_and_goes_on(
         return line
 
     generator.tokens = interrupted
-    monkeypatch.setattr(ui, "load_generator", lambda *_: generator)
+    use(generator, monkeypatch)
     monkeypatch.setattr("builtins.input", type_line)
-    monkeypatch.setattr(sys, "stdin", type("Terminal", (io.StringIO,), {"isatty": lambda self: True})())
+    monkeypatch.setattr(sys, "stdin", Terminal())
     chat(str(model_folder))
     said = renderer.decode(tiny_tokenizer()("never ending")["input_ids"][:5])
     expected = [Message("user", "go"), Message("assistant", said), Message("user", "more")]
