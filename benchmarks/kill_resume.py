@@ -60,14 +60,30 @@ def train_here(folder: Path, model: Path, mixture: Path, steps: int) -> None:
 
     sft.export = export_all
     config = SFTConfig(
-        batch_size=4, num_epochs=1, max_tokens=256, tokens_per_batch=256, checkpoint_minutes=0, learning_rate=1e-4, num_eval_rows=4
+        batch_size=4,
+        num_epochs=1,
+        max_tokens=256,
+        tokens_per_batch=256,
+        checkpoint_minutes=0,
+        learning_rate=1e-4,
+        num_eval_rows=4,
     )
     folder.mkdir(parents=True, exist_ok=True)
     sft.train(config, StageRun("sft", folder, {"model": model, "mixture": mixture}, "model", seed=7))
 
 
 def start(arguments: argparse.Namespace, folder: Path, mixture: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, __file__, "--model", arguments.model, "--steps", str(arguments.steps), "--child", str(folder), str(mixture)]
+    command = [
+        sys.executable,
+        __file__,
+        "--model",
+        arguments.model,
+        "--steps",
+        str(arguments.steps),
+        "--child",
+        str(folder),
+        str(mixture),
+    ]
     return subprocess.Popen(command, stderr=subprocess.PIPE)
 
 
@@ -78,7 +94,9 @@ def finish(process: subprocess.Popen[bytes]) -> None:
 
 
 def comparable(folder: Path) -> dict[str, object]:
-    metrics = [{key: value for key, value in line.items() if key not in TIMINGS} for line in read_metrics(folder / METRICS)]
+    metrics = [
+        {key: value for key, value in line.items() if key not in TIMINGS} for line in read_metrics(folder / METRICS)
+    ]
     weights = {path.name: read_digest(path) for path in sorted(folder.glob("*.safetensors"))}
     assert weights and metrics
     return {"weights": weights, "optimizer": (folder / OPTIMIZER_DIGEST).read_text(), "metrics": metrics}
@@ -86,7 +104,9 @@ def comparable(folder: Path) -> dict[str, object]:
 
 def steps_done(folder: Path) -> int:
     """Steps in the newest checkpoint."""
-    names = sorted(path.name for path in (folder / CHECKPOINTS).glob("step-*")) if (folder / CHECKPOINTS).exists() else []
+    names = (
+        sorted(path.name for path in (folder / CHECKPOINTS).glob("step-*")) if (folder / CHECKPOINTS).exists() else []
+    )
     return int(names[-1].removeprefix("step-")) if names else 0
 
 

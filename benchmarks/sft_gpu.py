@@ -62,7 +62,10 @@ def rows(count: int) -> list[Tree]:
     """Row lengths log-normal with median 400, at most 4,096; a prompt of a third of each carries no loss."""
     random = np.random.default_rng(0)
     lengths = np.clip(random.lognormal(6.0, 0.9, count), 16, 4096).astype(int)
-    return [(Segment(random.integers(0, 150000, n).astype(np.int32), (np.arange(n) >= n // 3).astype(np.float32)),) for n in lengths]
+    return [
+        (Segment(random.integers(0, 150000, n).astype(np.int32), (np.arange(n) >= n // 3).astype(np.float32)),)
+        for n in lengths
+    ]
 
 
 def flops(model: PreTrainedModel, trees: list[Tree]) -> float:
@@ -195,7 +198,16 @@ def main() -> None:
         return
     results: list[dict[str, Any]] = []
     for name in RUNNERS:
-        command = [sys.executable, __file__, "--only", name, "--steps", str(arguments.steps), "--warmup", str(arguments.warmup)]
+        command = [
+            sys.executable,
+            __file__,
+            "--only",
+            name,
+            "--steps",
+            str(arguments.steps),
+            "--warmup",
+            str(arguments.warmup),
+        ]
         done = subprocess.run(command, capture_output=True, text=True)
         line = done.stdout.strip().splitlines()[-1:] or ["{}"]
         results.append(json.loads(line[0]) if done.returncode == 0 else {"runner": name, "failed": done.stderr[-2000:]})

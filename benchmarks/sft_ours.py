@@ -1,4 +1,4 @@
-"""Supervised fine-tuning with Cameleer, timed: `cameleer.sft.train` as the command runs it, steps read from its metrics.
+"""Supervised fine-tuning with Cameleer, timed: `cameleer.sft.train` as the command runs it.
 
 PYTHONPATH=benchmarks .venv/bin/python benchmarks/sft_ours.py --model … --data … --out …
 """
@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 import transformers
-from protocol import Report, Step, parse_arguments
 
 from cameleer.core.artifact import METRICS
 from cameleer.core.log import MetricsLog, read_metrics
@@ -22,6 +21,7 @@ from cameleer.core.stage import StageRun
 from cameleer.core.types import Example, Message
 from cameleer.sft import train as sft
 from cameleer.sft.config import Overlong, SFTConfig
+from protocol import Report, Step, parse_arguments
 
 
 class TimedLog(MetricsLog):

@@ -120,7 +120,16 @@ class Uv:
 
     def install(self, environment: Environment, *arguments: str | Path) -> None:
         """`uv pip install` into the environment, compiled now: else every first import of torch costs half a minute."""
-        command = [self._path, "pip", "install", "--compile-bytecode", "--python", environment.python, *self._options, *arguments]
+        command = [
+            self._path,
+            "pip",
+            "install",
+            "--compile-bytecode",
+            "--python",
+            environment.python,
+            *self._options,
+            *arguments,
+        ]
         run(*command, environment=self._environment)
 
     def lock(self, requirements: Path, lock: Path, *arguments: str) -> None:

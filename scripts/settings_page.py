@@ -1,4 +1,7 @@
-"""Write docs/settings.md, every key of a recipe, from the configs' own docstrings: `.venv/bin/python scripts/settings_page.py`."""
+"""Write docs/settings.md, every key of a recipe, from the configs' own docstrings.
+
+.venv/bin/python scripts/settings_page.py
+"""
 
 import inspect
 import types
@@ -36,7 +39,9 @@ def type_words(annotation: object) -> str:
         return " or ".join(f"`{member.value}`" for member in annotation)
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
         return f"table `{annotation.__name__}`"
-    return {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}.get(annotation.__name__, str(annotation))  # type: ignore[attr-defined]
+    return {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}.get(
+        annotation.__name__, str(annotation)
+    )  # type: ignore[attr-defined]
 
 
 def default_words(field: FieldInfo) -> str:
@@ -76,7 +81,14 @@ def page() -> str:
     for name, kind in KINDS.items():
         lines += ["", f"## `[{name}]`", "", " ".join((kind.config.__doc__ or "").split()), "", *table(kind.config)]
         for inner in nested(kind.config):
-            lines += ["", f"### Table `{inner.__name__}`", "", " ".join((inner.__doc__ or "").split()), "", *table(inner)]
+            lines += [
+                "",
+                f"### Table `{inner.__name__}`",
+                "",
+                " ".join((inner.__doc__ or "").split()),
+                "",
+                *table(inner),
+            ]
     return "\n".join(lines) + "\n"
 
 

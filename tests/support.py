@@ -1,6 +1,7 @@
 """What several tests share: seeded random trees, and the loss and gradients of a step computed in a stated way."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,15 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.overrides import TorchFunctionMode
 
+from cameleer.core.errors import UserError
+from cameleer.core.log import read_metrics
+from cameleer.core.mixture import write_mixture
+from cameleer.core.stage import StageRun
+from cameleer.core.types import Example, Message
 from cameleer.model import attention
+from cameleer.model.load import save_model
 from cameleer.model.policy import Policy
-from cameleer.model.tiny import TinyKind, tiny_model
+from cameleer.model.tiny import TinyKind, tiny_model, tiny_tokenizer
 from cameleer.sft.loss import sft_loss
 from cameleer.train.accumulate import accumulate, split_step
 from cameleer.train.distributed import World, current_world, shard
@@ -91,7 +98,9 @@ def step_gradients(policy: Policy, batches: Sequence[Sequence[Tree]], world: Wor
     denominator = sum(total_weight(trees) for trees in batches)
     policy.zero_grad(set_to_none=True)
     with WholeDouble():
-        loss = accumulate(policy, batches, lambda logprob_N, batch: sft_loss(logprob_N, batch.weight_N, denominator), world)
+        loss = accumulate(
+            policy, batches, lambda logprob_N, batch: sft_loss(logprob_N, batch.weight_N, denominator), world
+        )
     return loss, whole_gradients(policy)
 
 
@@ -99,11 +108,15 @@ def whole_gradients(policy: Policy) -> Gradients:
     gradients: Gradients = {}
     for name, parameter in policy.named_parameters():
         assert parameter.grad is not None, f"{name} got no gradient"
-        gradients[name] = parameter.grad.full_tensor() if isinstance(parameter.grad, DTensor) else parameter.grad.clone()
+        gradients[name] = (
+            parameter.grad.full_tensor() if isinstance(parameter.grad, DTensor) else parameter.grad.clone()
+        )
     return gradients
 
 
-def gradients_on_ranks(kind: TinyKind, dtype: torch.dtype, trees: Sequence[Tree], budget: int) -> tuple[float, Gradients]:
+def gradients_on_ranks(
+    kind: TinyKind, dtype: torch.dtype, trees: Sequence[Tree], budget: int
+) -> tuple[float, Gradients]:
     """What one rank of a launch does with a step: shard, take its micro-batches, accumulate."""
     world = current_world()
     policy = tiny_policy(kind, dtype)
@@ -111,7 +124,9 @@ def gradients_on_ranks(kind: TinyKind, dtype: torch.dtype, trees: Sequence[Tree]
     denominator = total_weight(trees)
     mine = split_step(trees, budget, world)
     with WholeDouble():
-        loss = accumulate(policy, mine, lambda logprob_N, batch: sft_loss(logprob_N, batch.weight_N, denominator), world)
+        loss = accumulate(
+            policy, mine, lambda logprob_N, batch: sft_loss(logprob_N, batch.weight_N, denominator), world
+        )
     return loss, {name: gradient.clone() for name, gradient in whole_gradients(policy).items()}
 
 
@@ -119,3 +134,43 @@ def largest_relative_difference(one: Gradients, other: Gradients) -> float:
     """max over parameters of |a - b| / |b| in the 2-norm."""
     assert one.keys() == other.keys()
     return max(((one[name] - other[name]).norm() / other[name].norm()).item() for name in other)
+
+
+def conversations(count: int, seed: int = 0) -> list[Example]:
+    """Short sums of uneven lengths."""
+    random = np.random.default_rng(seed)
+    rows: list[Example] = []
+    for number in range(count):
+        numbers = random.integers(0, 100, int(random.integers(2, 9))).tolist()
+        question = Message("user", "Add " + ", ".join(map(str, numbers)) + ".")
+        rows.append(Example(str(number), "sums", (question, Message("assistant", f"It is {sum(numbers)}."))))
+    return rows
+
+
+def write_inputs(folder: Path, num_rows: int = 20, kind: TinyKind = "llama") -> dict[str, Path]:
+    """A tiny base model and a mixture on disk, as the inputs of an SFT stage."""
+    save_model(tiny_model(kind), tiny_tokenizer(), folder / "base")
+    (folder / "mixture").mkdir()
+    write_mixture(folder / "mixture", conversations(num_rows))
+    return {"model": folder / "base", "mixture": folder / "mixture"}
+
+
+def sft_stage(folder: Path, inputs: dict[str, Path], seed: int = 3) -> StageRun:
+    folder.mkdir(parents=True, exist_ok=True)
+    return StageRun("sft", folder, inputs, "model", seed)
+
+
+TIMINGS = ("seconds", "tokens_per_second", "peak_memory_gib")
+
+
+def untimed_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The metrics of a run without what a clock or the machine's memory says."""
+    return [{k: v for k, v in line.items() if k not in TIMINGS} for line in read_metrics(folder / "metrics.jsonl")]
+
+
+def fail_on_rank_1() -> None:
+    """What a rank does whose data is wrong, while the other waits for it."""
+    world = current_world()
+    if world.rank == 1:
+        raise UserError("what was wrong", "what to do")
+    world.barrier()

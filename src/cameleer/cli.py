@@ -18,7 +18,9 @@ INTERRUPTED_STATUS = 130
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe's TOML file.")]
-Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. sft.learning_rate=1e-5.")]
+Overrides = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. sft.learning_rate=1e-5.")
+]
 Template = Annotated[ChatTemplate, typer.Option(help="The model's own chat template, or Tülu's.")]
 
 
@@ -31,7 +33,9 @@ def commands() -> None:
 def run(
     recipe: RecipePath,
     folder: Annotated[Path | None, typer.Option("--to", help="Run folder; runs/NAME by default.")] = None,
-    only: Annotated[list[str] | None, typer.Option(metavar="STAGE", help="Run only this stage; may be repeated.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="STAGE", help="Run only this stage; may be repeated.")
+    ] = None,
     overrides: Overrides = [],  # noqa: B006 - typer copies it
 ) -> None:
     """Run a recipe: every stage whose config or inputs changed, in order. The same command resumes what was stopped."""
@@ -50,17 +54,23 @@ def status(folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run fol
     for stage in pipeline.run_status(folder):
         time = "" if stage.wall_seconds is None else pipeline.readable_seconds(stage.wall_seconds)
         said = stage.progress or stage.summary or stage.counts
-        words = "  ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in said.items())
+        words = "  ".join(
+            f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in said.items()
+        )
         table.add_row(stage.name, stage.kind, stage.state, time, escape(words))
     console.print(table)
 
 
 @app.command(name="eval")
 def evaluate(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Model specs: folders, hub ids, pypi:PACKAGE.")],
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="Model specs: folders, hub ids, pypi:PACKAGE.")
+    ],
     suite: Annotated[list[str], typer.Option(metavar="SUITE|TASK", help="A suite or a task; may be repeated.")],
     num_items: Annotated[int, typer.Option(help="Items per task.")] = 100,
-    folder: Annotated[Path, typer.Option("--to", help="Where records, results.json and report.md go.")] = Path("runs/eval"),
+    folder: Annotated[Path, typer.Option("--to", help="Where records, results.json and report.md go.")] = Path(
+        "runs/eval"
+    ),
     chat_template: Template = "model",
     seed: Annotated[int, typer.Option(help="Seed of the tasks that draw their items.")] = 0,
 ) -> None:

@@ -1,4 +1,4 @@
-"""From a recipe to its artifacts: which stage runs, which is skipped, in what order. The only module that knows all stages.
+"""From a recipe to its artifacts: which stage runs, which is skipped. The only module that knows all stages.
 
 A stage's function takes its config and a `StageRun` and returns an `Outcome`; everything around it (inputs, key, draft,
 manifest) happens here, the same for every kind.
@@ -7,7 +7,7 @@ manifest) happens here, the same for every kind.
 import importlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +27,7 @@ from cameleer.sft.config import SFTConfig
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of stage: its config, the function that runs it (imported when it runs: torch is slow to load), and facts."""
+    """A kind of stage. `function` is imported when it runs: torch is slow to load."""
 
     config: type[StageConfig]
     function: str
@@ -66,7 +66,9 @@ def _check_reference(recipe: Recipe, stage: Stage, each: Input) -> None:
         raise UserError(f"{where}: no such file under {recipe.folder.resolve()}.")
     elif each.kind is InputKind.MIXTURE and artifact.read_manifest(recipe.folder / each.reference) is None:
         stages = [name for name, makes in made_by.items() if makes == each.kind]
-        raise UserError(f"{where}: neither a stage of this recipe nor a mixture's folder.{did_you_mean(each.reference, stages)}")
+        raise UserError(
+            f"{where}: neither a stage of this recipe nor a mixture's folder.{did_you_mean(each.reference, stages)}"
+        )
 
 
 class Ranks(Protocol):
@@ -110,7 +112,7 @@ def run_recipe(recipe: Recipe, folder: Path, only: Sequence[str] = ()) -> None:
 
 
 @contextmanager
-def _held(folder: Path, ranks: Ranks) -> Iterator[None]:
+def _held(folder: Path, ranks: Ranks) -> Generator[None]:
     if ranks.rank != 0:
         yield
         return
@@ -154,7 +156,9 @@ def _prepare(recipe: Recipe, stage: Stage, folder: Path) -> tuple[StageRun, Mani
     console.print(f"[bold]{stage.name}[/] {'goes on where it stopped' if going_on else f'runs: {reason}'}")
     draft = artifact.open_draft(target, key)
     artifact.write_json(draft / "config.json", config)
-    manifest = artifact.complete_manifest(kind=stage.kind, name=stage.name, key=key, config=config, inputs=inputs, seed=seed)
+    manifest = artifact.complete_manifest(
+        kind=stage.kind, name=stage.name, key=key, config=config, inputs=inputs, seed=seed
+    )
     return StageRun(stage.name, draft, paths, recipe.settings.chat_template, seed), manifest
 
 
@@ -210,7 +214,9 @@ class StageStatus:
 def run_status(folder: Path) -> list[StageStatus]:
     """The stages found in a run folder, finished ones by the time they were made, then the unfinished."""
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such run folder.", "`cameleer run RECIPE` writes to runs/NAME unless told otherwise.")
+        raise UserError(
+            f"{folder}: no such run folder.", "`cameleer run RECIPE` writes to runs/NAME unless told otherwise."
+        )
     from cameleer.core.log import read_metrics
 
     manifests = [made for made in map(artifact.read_manifest, sorted(folder.iterdir())) if made is not None]

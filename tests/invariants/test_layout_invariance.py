@@ -4,8 +4,8 @@ import pytest
 import torch
 from support import (
     WholeDouble,
-    largest_relative_difference,
     gradients_on_ranks,
+    largest_relative_difference,
     random_forest,
     random_rows,
     step_gradients,
@@ -23,7 +23,9 @@ TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
 DTYPES = list(TOLERANCES)
 
 
-def assert_same(one: tuple[float, dict[str, torch.Tensor]], other: tuple[float, dict[str, torch.Tensor]], dtype: torch.dtype) -> None:
+def assert_same(
+    one: tuple[float, dict[str, torch.Tensor]], other: tuple[float, dict[str, torch.Tensor]], dtype: torch.dtype
+) -> None:
     assert one[0] == pytest.approx(other[0], rel=TOLERANCES[dtype])
     assert largest_relative_difference(one[1], other[1]) <= TOLERANCES[dtype]
 
@@ -56,7 +58,9 @@ def plain_gradients(
                 logits = model(input_ids=row_ids[None, :length]).logits
                 total = total + nll(logits, row_ids[None, :length], row_weights[None, :length])
     (total / denominator).backward()
-    gradients = {f"model.{name}": parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    gradients = {
+        f"model.{name}": parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None
+    }
     return (total / denominator).item(), gradients
 
 

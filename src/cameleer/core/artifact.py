@@ -15,7 +15,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -71,12 +71,16 @@ def read_manifest(folder: Path) -> Manifest | None:
     try:
         return Manifest(**json.loads(path.read_text()))
     except (ValueError, TypeError) as failure:
-        raise UserError(f"{path}: not a manifest of this version: {failure}", f"Delete {folder} to make it anew.") from None
+        raise UserError(
+            f"{path}: not a manifest of this version: {failure}", f"Delete {folder} to make it anew."
+        ) from None
 
 
 def artifact_key(kind: str, config: Mapping[str, Any], inputs: Mapping[str, Mapping[str, str]]) -> str:
     """What an artifact's identity depends on; names and paths of inputs do not count, their content does."""
-    return digest_json({"kind": kind, "config": config, "inputs": {role: each["digest"] for role, each in inputs.items()}})
+    return digest_json(
+        {"kind": kind, "config": config, "inputs": {role: each["digest"] for role, each in inputs.items()}}
+    )
 
 
 def staleness(folder: Path, key: str) -> str | None:
@@ -196,7 +200,7 @@ def _flush_to_disk(path: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Generator[None]:
     """Hold a run folder: a second process that wants it is refused instead of writing into the same drafts."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as handle:

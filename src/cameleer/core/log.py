@@ -3,7 +3,7 @@
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -79,7 +79,7 @@ class Ticker:
 
 
 @contextmanager
-def ticker(label: str, total: int, done: int = 0, shown: bool = True) -> Iterator[Ticker]:
+def ticker(label: str, total: int, done: int = 0, shown: bool = True) -> Generator[Ticker]:
     """Progress over `total` units with elapsed and remaining time; `shown=False` is silent (ranks other than 0)."""
     if not shown:
         with Progress(disable=True) as progress:
@@ -88,5 +88,7 @@ def ticker(label: str, total: int, done: int = 0, shown: bool = True) -> Iterato
         yield Ticker(None, None, label, max(total, 1), done)
     else:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=console) as progress:
+        with Progress(
+            *columns, TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=console
+        ) as progress:
             yield Ticker(progress, progress.add_task(label, total=total, completed=done, note=""), label, total, done)

@@ -47,7 +47,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A parsed recipe; `stages` is in the order in which they run. `folder` is where the file's relative paths start."""
+    """A parsed recipe; `stages` is in the order in which they run."""
 
     path: Path
     settings: RecipeSettings
@@ -55,6 +55,7 @@ class Recipe:
 
     @property
     def folder(self) -> Path:
+        """Where the file's relative paths start."""
         return self.path.parent
 
     def stage(self, name: str) -> Stage:
@@ -94,7 +95,10 @@ def _parse_stage(name: str, table: dict[str, Any], kinds: Mapping[str, type[Stag
 def _in_order(stages: list[Stage]) -> tuple[Stage, ...]:
     """Stages sorted so that each follows what it reads; where that leaves a choice, the file's order holds."""
     by_name = {stage.name: stage for stage in stages}
-    graph = {name: [each.reference for each in stage.config.inputs() if each.reference in by_name] for name, stage in by_name.items()}
+    graph = {
+        name: [each.reference for each in stage.config.inputs() if each.reference in by_name]
+        for name, stage in by_name.items()
+    }
     try:
         return tuple(by_name[name] for name in TopologicalSorter(graph).static_order())
     except CycleError as cycle:

@@ -1,4 +1,4 @@
-"""Settings that every training stage shares. Here rather than in `cameleer.train`, so that recipes parse without torch."""
+"""Settings that training stages share. Here rather than in `cameleer.train`, so that recipes parse without torch."""
 
 from typing import Literal
 

@@ -34,8 +34,9 @@ class Example:
 class Problem:
     """A prompt whose answer can be verified.
 
-    `messages` ends with a user turn. `verifier` names a function of `cameleer.verify`; `target` is the JSON-serialisable
-    thing that it compares a response with. `gold` is a response that the verifier accepts, `family` the kind of problem.
+    `messages` ends with a user turn. `verifier` names a function of `cameleer.verify`; `target` is the
+    JSON-serialisable thing that it compares a response with. `gold` is a response that the verifier accepts, `family`
+    the kind of problem.
     """
 
     id: str

@@ -57,7 +57,9 @@ def refuse_unsupported(where: str, dropout: float, features: dict[str, Any]) -> 
         if features.get(feature) is not None:
             raise UserError(f"{where}: this model uses {words} ({feature}), which segment attention does not support.")
     if dropout:
-        raise UserError(f"{where}: attention dropout {dropout} is not supported; set attention_dropout to 0 in the model.")
+        raise UserError(
+            f"{where}: attention dropout {dropout} is not supported; set attention_dropout to 0 in the model."
+        )
 
 
 def reference_attention(

@@ -52,7 +52,7 @@ def flex_block_mask(segments: Segments, window: int | None, device: torch.device
 
 
 def check_against_reference(like: Tensor, num_key_heads: int, scaling: float | None, window: int | None) -> None:
-    """Compare FlexAttention with the reference on a small random tree, outputs and gradients; fail loudly if they differ.
+    """Compare FlexAttention with the reference on a small random tree, outputs and gradients; fail if they differ.
 
     `like` gives heads, width, dtype and device. The tolerance is that of the dtype: both sides round differently.
     """
@@ -64,13 +64,13 @@ def check_against_reference(like: Tensor, num_key_heads: int, scaling: float | N
         drawn = torch.randn(1, count, tree.num_tokens, width, generator=generator)
         return drawn.to(like.device, like.dtype).requires_grad_()
 
-    inputs = [draw(heads), draw(num_key_heads), draw(num_key_heads)]
+    inputs = query, key, value = draw(heads), draw(num_key_heads), draw(num_key_heads)
     weights = draw(heads).detach()
     small_window = None if window is None else 16
     with torch.enable_grad():
         results: list[list[Tensor]] = []
         for attend in (_run_flex, reference_attention):
-            output = attend(*inputs, tree, scaling, small_window)
+            output: Tensor = attend(query, key, value, tree, scaling, small_window)
             results.append([output, *torch.autograd.grad((output * weights).sum(), inputs)])
     tolerance = 64 * torch.finfo(like.dtype).eps
     for name, fast, slow in zip(("output", "dQ", "dK", "dV"), *results, strict=True):

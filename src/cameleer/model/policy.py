@@ -51,7 +51,9 @@ class Policy(nn.Module):
     def head_weight(self) -> Tensor:
         """The (V, D) matrix that turns hidden states into logits."""
         head = self.causal_model.get_output_embeddings()
-        assert isinstance(head, nn.Linear) and head.bias is None, f"the head of {type(self.causal_model).__name__} is not a plain matrix"
+        assert isinstance(head, nn.Linear) and head.bias is None, (
+            f"the head of {type(self.causal_model).__name__} is not a plain matrix"
+        )
         return head.weight
 
     def hidden_states(self, batch: Targets) -> Tensor:

@@ -1,7 +1,7 @@
 """The segment table of a batch, and what may attend to what.
 
-A batch is one row of T tokens, cut into S segments. Each segment may continue a parent segment. A token sees the tokens
-of its own segment up to itself and every token of its segment's ancestors; positions count along the path from the root:
+A batch is one row of T tokens, cut into S segments. Each segment may continue a parent segment. A token sees the
+tokens of its own segment up to itself and all those of its segment's ancestors; positions count along the path:
 
     visible(q, k) = segment(k) is segment(q) or an ancestor of it, and position(k) <= position(q)
 

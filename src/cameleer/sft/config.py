@@ -73,12 +73,10 @@ class SFTConfig(StageConfig):
     def _budget_holds_a_sequence(self) -> Self:
         if self.tokens_per_batch < self.max_tokens:
             raise ValueError(
-                f"tokens_per_batch ({self.tokens_per_batch}) is below max_tokens ({self.max_tokens}), so the longest rows "
-                f"fit no batch; set tokens_per_batch to at least {self.max_tokens} or lower max_tokens"
+                f"tokens_per_batch ({self.tokens_per_batch}) is below max_tokens ({self.max_tokens}), so the longest "
+                f"rows fit no batch; set tokens_per_batch to at least {self.max_tokens} or lower max_tokens"
             )
         return self
 
     def inputs(self) -> list[Input]:
         return [Input("mixture", InputKind.MIXTURE, self.mixture), Input("model", InputKind.MODEL, self.model)]
-
-

@@ -15,7 +15,6 @@ from cameleer.core.types import Example
 from cameleer.sft.config import Overlong
 from cameleer.train.layout import Segment, Tree
 
-
 RenderedRow = tuple[NDArray[np.int32], NDArray[np.float32]]
 """Token ids and loss weights of a conversation, both (L,)."""
 

@@ -212,7 +212,7 @@ def not_finite(setup: Setup, step: int, loss: float, grad_norm: float, chosen: S
     listed = ", ".join(names[:ROWS_NAMED_IN_ERRORS]) + (", …" if len(names) > ROWS_NAMED_IN_ERRORS else "")
     return UserError(
         f"sft step {step + 1}: loss {loss}, gradient norm {grad_norm}. Its rows: {listed}.",
-        "The weights before this step are kept in the last checkpoint. Lower learning_rate, set max_grad_norm = 1.0, or "
+        "The last checkpoint has finite weights from before. Lower learning_rate, set max_grad_norm = 1.0, or "
         "look at these rows.",
     )
 
@@ -228,7 +228,9 @@ def say_start(config: SFTConfig, setup: Setup, first: int) -> None:
         f"{plan.num_steps} steps of {config.batch_size} rows on {setup.world.size} rank(s){start}"
     )
     if rows.num_truncated or rows.num_dropped:
-        console.print(f"  above max_tokens = {config.max_tokens}: {rows.num_truncated} truncated, {rows.num_dropped} dropped")
+        console.print(
+            f"  above max_tokens = {config.max_tokens}: {rows.num_truncated} truncated, {rows.num_dropped} dropped"
+        )
 
 
 def outcome(config: SFTConfig, setup: Setup) -> Outcome:

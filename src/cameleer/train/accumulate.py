@@ -2,8 +2,8 @@
 
     gradient = d/dw  sum over all micro-batches and ranks of loss(batch)
 
-The loss of a batch must already be divided by the *global* count of the step (`global_sum` of tokens or sequences), never
-by the batch's own: then the split into micro-batches and ranks cannot matter.
+The loss of a batch must already be divided by the *global* count of the step (of tokens or sequences), never by the
+batch's own: then the split into micro-batches and ranks cannot matter.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -27,7 +27,9 @@ def split_step(trees: Sequence[Tree], tokens_per_batch: int, world: World) -> li
     part in every collective operation.
     """
     sizes = [tree_size(tree) for tree in trees]
-    bins = sorted(pack(sizes, tokens_per_batch, multiple_of=world.size), key=lambda items: -sum(sizes[i] for i in items))
+    bins = sorted(
+        pack(sizes, tokens_per_batch, multiple_of=world.size), key=lambda items: -sum(sizes[i] for i in items)
+    )
     mine = bins[world.rank :: world.size]
     return [[trees[item] for item in items] or [_untrained(trees[0])] for items in mine]
 

@@ -2,8 +2,9 @@
 
     <folder>/step-000040/  data of torch.distributed.checkpoint   digests.json
 
-Nothing else is needed to go on exactly: the order of rows is a function of seed and step, and each step seeds its own
-random numbers. The format is sharded, so a run may go on with another number of ranks. Only trained parameters are kept.
+Nothing else is needed to go on exactly: the order of rows is a function of seed and step, and each step seeds its
+own random numbers. The format is sharded, so a run may go on with another number of ranks. Only trained parameters are
+kept.
 """
 
 import json
@@ -54,7 +55,9 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
     newest = found[-1]
     problem = world.broadcast(_damage(newest) if world.leads else None)
     if problem:
-        raise UserError(f"{newest}: corrupted checkpoint: {problem}.", f"Delete {newest.parent} to train this stage anew.")
+        raise UserError(
+            f"{newest}: corrupted checkpoint: {problem}.", f"Delete {newest.parent} to train this stage anew."
+        )
     model_state, optimizer_state = get_state_dict(model, optimizer, options=_OPTIONS)
     state: dict[str, Any] = {"model": model_state, "optimizer": optimizer_state}
     dcp.load(state, checkpoint_id=newest, no_dist=world.size == 1)

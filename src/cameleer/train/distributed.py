@@ -109,7 +109,7 @@ def _device(local_rank: int) -> torch.device:
 def shard(policy: Policy, world: World, compute_dtype: torch.dtype) -> None:
     """Shard the policy over the ranks by FSDP2, layer by layer; fp32 master weights, compute in `compute_dtype`.
 
-    On a GPU this is also how a single rank computes in bf16 over fp32 weights: each layer's copy lives while it is used.
+    On a GPU this is also how a single rank computes in bf16 over fp32 weights: a layer's copy lives while it is used.
     """
     if world.size == 1 and compute_dtype == torch.float32:
         return
@@ -132,14 +132,14 @@ def is_sharded(policy: Policy) -> bool:
 def gather_weights(policy: Policy) -> dict[str, Tensor]:
     """The sharded model's parameters, whole, on the CPU of rank 0 by their names in the model; empty elsewhere."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    state = get_model_state_dict(policy, options=options)
+    state = cast(dict[str, Tensor], get_model_state_dict(policy, options=options))
     return {name.removeprefix("model."): value for name, value in state.items()}
 
 
 def decoder_layers(policy: Policy) -> list[nn.Module]:
     """The repeated blocks of the model, by the class names that transformers keeps whole when it splits a model."""
     model = policy.causal_model
-    names = set(getattr(model, "_no_split_modules", None) or ())
+    names: set[str] = set(getattr(model, "_no_split_modules", None) or [""])
     layers = [module for module in model.modules() if type(module).__name__ in names]
     assert layers, f"{type(model).__name__} does not name its decoder layers"
     return layers
@@ -154,7 +154,9 @@ def start_ranks(num_ranks: int, function: Callable[..., Any], *arguments: Any) -
     # Through files: a pipe that nobody reads before the ranks end would hold a large result, and so the ranks, forever.
     with tempfile.TemporaryDirectory() as folder:
         call = (num_ranks, _free_port(), threads, Path(folder), function, arguments)
-        started = torch.multiprocessing.start_processes(_rank_main, call, nprocs=num_ranks, join=False, start_method="spawn")
+        started = torch.multiprocessing.start_processes(
+            _rank_main, call, nprocs=num_ranks, join=False, start_method="spawn"
+        )
         assert started is not None
         interrupted = False
         while True:
@@ -186,7 +188,9 @@ def _failure(folder: Path, failure: Exception) -> Exception:
 def _rank_main(
     rank: int, size: int, port: int, threads: int, folder: Path, function: Callable[..., Any], arguments: Any
 ) -> None:
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
+    )
     torch.set_num_threads(threads)
     try:
         result = function(*arguments)

@@ -65,7 +65,9 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The batch with its tensors on a device."""
-        moved = {name: value.to(device, non_blocking=True) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        moved = {
+            name: value.to(device, non_blocking=True) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
         return Batch(segments=self.segments, **moved)
 
 
@@ -78,7 +80,9 @@ def collate(trees: Sequence[Tree], pad_multiple: int = 1, pad_id: int = 0) -> Ba
     owners = [index for index, tree in enumerate(trees) for _ in tree]
     flat = [segment for tree in trees for segment in tree]
     bases = np.cumsum([0] + [len(tree) for tree in trees])
-    parents = [int(bases[owner]) + each.parent if each.parent >= 0 else -1 for owner, each in zip(owners, flat, strict=True)]
+    parents = [
+        int(bases[owner]) + each.parent if each.parent >= 0 else -1 for owner, each in zip(owners, flat, strict=True)
+    ]
     missing = -sum(len(each.ids) for each in flat) % pad_multiple
     if missing:
         flat.append(Segment(np.full(missing, pad_id, np.int32), np.zeros(missing, np.float32)))

@@ -10,7 +10,7 @@ from cameleer.core.training import AdamWConfig
 
 
 def build_optimizer(model: nn.Module, config: AdamWConfig) -> torch.optim.AdamW:
-    """AdamW on the trainable parameters, which must be fp32 (or fp64 in tests): bf16 weights would swallow small updates."""
+    """AdamW on the trainable parameters, which must be fp32 or fp64: bf16 weights would swallow small updates."""
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     assert trainable, "no parameter requires a gradient"
     coarse = {parameter.dtype for parameter in trainable} - {torch.float32, torch.float64}

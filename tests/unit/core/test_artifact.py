@@ -50,7 +50,9 @@ def test_key_depends_on_content_not_on_names() -> None:
 def test_manifest_says_where_it_came_from(tmp_path: Path) -> None:
     make(tmp_path / "made", "key")
     manifest = artifact.read_manifest(tmp_path / "made")
-    assert manifest is not None and manifest.inputs == INPUTS and manifest.packages["torch"] and manifest.code["cameleer"]
+    assert (
+        manifest is not None and manifest.inputs == INPUTS and manifest.packages["torch"] and manifest.code["cameleer"]
+    )
 
 
 def test_a_draft_is_kept_for_the_same_key_only(tmp_path: Path) -> None:

@@ -48,7 +48,9 @@ def test_configs_are_frozen() -> None:
 
 def test_overrides_are_typed_as_toml() -> None:
     tables = {"sft": {"learning_rate": 1.0, "inner": {"betas": [0.9, 0.99]}}, "name": "x"}
-    changed = apply_overrides(tables, ["sft.learning_rate=5e-7", "sft.inner.betas=[0.8, 0.9]", "name=other run", "eval.n = 3", "a.b=true"])
+    changed = apply_overrides(
+        tables, ["sft.learning_rate=5e-7", "sft.inner.betas=[0.8, 0.9]", "name=other run", "eval.n = 3", "a.b=true"]
+    )
     assert changed == {
         "sft": {"learning_rate": 5e-7, "inner": {"betas": [0.8, 0.9]}},
         "name": "other run",

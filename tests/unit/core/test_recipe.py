@@ -33,7 +33,10 @@ HEAD = 'name = "x"\nmodel = "m"\n'
 
 
 def test_stages_run_in_the_order_of_what_they_read(tmp_path: Path) -> None:
-    recipe = load_recipe(write(tmp_path, HEAD + '[train]\n[late]\nkind = "train"\nmixture = "other"\n[make]\n[other]\nkind = "make"\n'), KINDS)
+    recipe = load_recipe(
+        write(tmp_path, HEAD + '[train]\n[late]\nkind = "train"\nmixture = "other"\n[make]\n[other]\nkind = "make"\n'),
+        KINDS,
+    )
     names = [stage.name for stage in recipe.stages]
     assert sorted(names) == ["late", "make", "other", "train"]
     assert names.index("make") < names.index("train") and names.index("other") < names.index("late")
@@ -62,5 +65,5 @@ def test_overrides_reach_stages(tmp_path: Path) -> None:
 
 
 def test_unknown_stage_name(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no stage 'mke'. Did you mean 'make'"):
+    with pytest.raises(UserError, match=r"no stage 'mke'\. Did you mean 'make'"):
         load_recipe(write(tmp_path, HEAD + "[make]\n"), KINDS).stage("mke")

@@ -18,7 +18,9 @@ TREES = [
 ]
 
 
-def dense(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, segments: Segments, window: int | None) -> torch.Tensor:
+def dense(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, segments: Segments, window: int | None
+) -> torch.Tensor:
     """softmax(Q K^T / sqrt(d) + mask) V with the visibility rule written out as a (T, T) matrix."""
     repeat = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(repeat, 1), value.repeat_interleave(repeat, 1)
@@ -55,7 +57,9 @@ def test_reference_equals_dense(segments: Segments, window: int | None, key_head
     plain = dense(*inputs, segments, window)
     torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-13)
     for one, other in zip(
-        torch.autograd.grad((ours * weights).sum(), inputs), torch.autograd.grad((plain * weights).sum(), inputs), strict=True
+        torch.autograd.grad((ours * weights).sum(), inputs),
+        torch.autograd.grad((plain * weights).sum(), inputs),
+        strict=True,
     ):
         torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-12)
 
@@ -78,5 +82,5 @@ def test_unsupported_features_are_refused_by_name(feature: str, word: str) -> No
 
 
 def test_attention_dropout_is_refused() -> None:
-    with pytest.raises(UserError, match="attention dropout 0.1"):
+    with pytest.raises(UserError, match=r"attention dropout 0\.1"):
         refuse_unsupported("SomeAttention", 0.1, {})
