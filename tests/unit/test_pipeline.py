@@ -138,7 +138,9 @@ def test_help_imports_no_torch(tmp_path: Path) -> None:
     """The time itself is a benchmark's; that torch stays out is what makes it short."""
     done, _ = command("--help", cwd=tmp_path)
     assert done.returncode == 0 and "run" in done.stdout
-    probe = "import sys, cameleer.cli, cameleer.pipeline; print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    probe = (
+        "import sys, cameleer.cli, cameleer.pipeline; print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    )
     assert subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True).stdout.strip() == "[]"
 
 

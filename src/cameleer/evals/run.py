@@ -26,7 +26,8 @@ from cameleer.evals.config import EvalConfig, find_eval_task
 from cameleer.evals.records import Item, ItemRecord, RecordFile, make_item, make_record
 from cameleer.evals.report import markdown_report, score_table
 from cameleer.evals.results import summarise
-from cameleer.model.generate import LocalGenerator, Sampling, load_generator, load_prompt_renderer
+from cameleer.model.generate import LocalGenerator, Sampling, load_generator
+from cameleer.model.load import load_renderer
 from cameleer.model.source import resolve_model
 from cameleer.tasks import Task
 from cameleer.verify import Outcome as VerdictOutcome
@@ -79,7 +80,7 @@ def evaluate(
     records: dict[tuple[str, str], list[ItemRecord]] = {}
     described: dict[str, dict[str, Any]] = {}
     # All renderers first: a wrong template is refused before anything is generated.
-    renderers = {name: load_prompt_renderer(path, chat_template) for name, path in models.items()}
+    renderers = {name: load_renderer(path, chat_template) for name, path in models.items()}
     for name, path in models.items():
         model = _Model(name, path, renderers[name], config.batch_size)
         for task in tasks:

@@ -21,11 +21,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from cameleer.core.artifact import read_manifest
 from cameleer.core.errors import UserError
-from cameleer.core.render import Renderer
-from cameleer.core.types import ChatTemplate
-from cameleer.model.load import load_model, load_renderer
+from cameleer.model.load import load_model
 
 BATCH_SIZE = 32
 MAX_BATCH_TOKENS = 65_536
@@ -216,23 +213,6 @@ def load_generator(folder: Path, stop_ids: Sequence[int], batch_size: int = BATC
     dtype, device = (torch.bfloat16, torch.device("cuda")) if on_gpu else (torch.float32, torch.device("cpu"))
     model = load_model(folder, dtype, device, attention="sdpa")
     return LocalGenerator(model, stop_ids, batch_size=batch_size)
-
-
-def load_prompt_renderer(folder: Path, chat_template: ChatTemplate) -> Renderer:
-    """The renderer for prompts to the model in `folder`.
-
-    Raises UserError for a model whose manifest says that it was made under another template: its answers would be to
-    prompts that it has never seen the like of.
-    """
-    renderer, manifest = load_renderer(folder, chat_template), read_manifest(folder)
-    made_under = None if manifest is None else manifest.template_fingerprint
-    if made_under not in (None, renderer.fingerprint):
-        raise UserError(
-            f"{folder}: this model was made under another chat template than '{chat_template}' "
-            f"(fingerprint {made_under[:12]}, here {renderer.fingerprint[:12]}).",
-            "Set chat_template to what the recipe that made it says.",
-        )
-    return renderer
 
 
 def _choose(logits_BV: Tensor, temperature: float, randoms: Sequence[random.Random]) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from transformers.utils import logging as transformers_logging
 
+from cameleer.core.artifact import read_manifest
 from cameleer.core.errors import UserError
 from cameleer.core.render import ChatTokenizer, Renderer
 from cameleer.core.types import ChatTemplate
@@ -40,11 +41,24 @@ def load_tokenizer(folder: Path | str) -> PreTrainedTokenizerFast:
 
 
 def load_renderer(folder: Path | str, chat_template: ChatTemplate) -> Renderer:
-    """The renderer on a model folder's tokenizer; UserError if the folder has no chat template and none is chosen."""
+    """The renderer on a model folder's tokenizer.
+
+    Raises UserError if the folder has no chat template and none is chosen, and for a model whose manifest says that it
+    was made under another template: it has never seen the like of what this renderer makes.
+    """
     try:
-        return Renderer(cast(ChatTokenizer, load_tokenizer(folder)), chat_template)
+        renderer = Renderer(cast(ChatTokenizer, load_tokenizer(folder)), chat_template)
     except UserError as error:
         raise UserError(f"{folder}: {error.what}", error.hint) from None
+    manifest = read_manifest(Path(folder))
+    made_under = None if manifest is None else manifest.template_fingerprint
+    if made_under not in (None, renderer.fingerprint):
+        raise UserError(
+            f"{folder}: this model was made under another chat template than '{chat_template}' "
+            f"(fingerprint {made_under[:12]}, here {renderer.fingerprint[:12]}).",
+            "Set chat_template to what the recipe that made it says.",
+        )
+    return renderer
 
 
 def load_model(

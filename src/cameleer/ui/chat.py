@@ -18,7 +18,8 @@ from cameleer.core.errors import UserError, did_you_mean
 from cameleer.core.log import console
 from cameleer.core.render import Renderer
 from cameleer.core.types import ChatTemplate, Message
-from cameleer.model.generate import LocalGenerator, Sampling, load_generator, load_prompt_renderer
+from cameleer.model.generate import LocalGenerator, Sampling, load_generator
+from cameleer.model.load import load_renderer
 from cameleer.model.source import resolve_model
 
 COMMANDS = ("/reset", "/quit")
@@ -80,7 +81,7 @@ def chat(
 ) -> None:
     """Talk with the model of a spec until the input ends. Answers are greedy unless `temperature` is above 0."""
     folder = resolve_model(model)
-    renderer = load_prompt_renderer(folder, chat_template)
+    renderer = load_renderer(folder, chat_template)
     session = Chat(load_generator(folder, renderer.stop_ids), renderer, max_new_tokens, temperature)
     interactive = sys.stdin.isatty()
     if interactive:

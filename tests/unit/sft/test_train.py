@@ -21,7 +21,13 @@ from cameleer.train.schedule import learning_rate_factor
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "sft.json"
 CONFIG = SFTConfig(
-    learning_rate=1e-3, num_epochs=2, batch_size=4, max_tokens=128, tokens_per_batch=160, num_eval_rows=4, max_grad_norm=1.0
+    learning_rate=1e-3,
+    num_epochs=2,
+    batch_size=4,
+    max_tokens=128,
+    tokens_per_batch=160,
+    num_eval_rows=4,
+    max_grad_norm=1.0,
 )
 
 
@@ -67,10 +73,14 @@ def test_it_learns_and_the_schedule_is_the_formula(tmp_path: Path, inputs: dict[
 def test_saved_model_is_plain_transformers(tmp_path: Path, inputs: dict[str, Path]) -> None:
     folder = train(tmp_path / "out", inputs)
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    text = tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], tokenize=False, add_generation_prompt=True)
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "Hi"}], tokenize=False, add_generation_prompt=True
+    )
     assert text == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
     assert torch.isfinite(model(**tokenizer(text, return_tensors="pt")).logits).all()
-    assert any(not torch.equal(a, b) for a, b in zip(weights(folder).values(), weights(inputs["model"]).values(), strict=True))
+    assert any(
+        not torch.equal(a, b) for a, b in zip(weights(folder).values(), weights(inputs["model"]).values(), strict=True)
+    )
 
 
 def test_sum_and_mean_take_the_same_path_without_eps(tmp_path: Path, inputs: dict[str, Path]) -> None:
@@ -91,7 +101,9 @@ def test_budget_and_gradient_checkpointing_change_nothing(tmp_path: Path, inputs
             assert line == pytest.approx(expected, rel=1e-4)
 
 
-def test_ctrl_c_saves_and_the_resumed_run_is_the_same(tmp_path: Path, inputs: dict[str, Path], monkeypatch: Any) -> None:
+def test_ctrl_c_saves_and_the_resumed_run_is_the_same(
+    tmp_path: Path, inputs: dict[str, Path], monkeypatch: Any
+) -> None:
     """SIGINT in the middle of every third step, until the run is through."""
     whole = train(tmp_path / "whole", inputs)
     step_once, steps = sft.train_step, 0
