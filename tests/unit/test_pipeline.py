@@ -109,7 +109,8 @@ def test_another_template_is_refused_later(recipe: Path) -> None:
     ("override", "message"),
     [
         ('sft.mixture="curated"', r"neither a stage of this recipe nor a mixture's folder\. Did you mean 'curate'"),
-        ('sft.mixture="eval"', "does not make a mixture"),
+        ('sft.mixture="eval";eval.models=["base"]', "does not make a mixture"),
+        ('sft.mixture="eval"', "in a circle"),
         ('eval.models=["base","curate"]', "does not make a model"),
         ('curate.sources=[{file="chat.jsonl"}]', "no such file"),
         ('eval.tasks=["word-arithmetik-dev"]', "Did you mean 'word-arithmetic-dev'"),
@@ -118,7 +119,7 @@ def test_another_template_is_refused_later(recipe: Path) -> None:
 )
 def test_mistakes_are_found_before_anything_runs(recipe: Path, override: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        pipeline.read_recipe(recipe, [override])
+        pipeline.read_recipe(recipe, override.split(";"))
 
 
 def test_a_stage_alone_needs_what_it_reads(recipe: Path) -> None:

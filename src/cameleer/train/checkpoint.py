@@ -10,6 +10,9 @@ kept.
 import json
 import os
 import shutil
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +37,8 @@ def save_checkpoint(folder: Path, step: int, model: nn.Module, optimizer: torch.
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
     world.barrier()
-    dcp.save(_state(model, optimizer), checkpoint_id=draft, no_dist=world.size == 1)
+    with _quiet():
+        dcp.save(_state(model, optimizer), checkpoint_id=draft, no_dist=world.size == 1)
     world.barrier()
     if world.leads:
         write_json(draft / DIGESTS, {file.name: read_digest(file) for file in sorted(draft.iterdir())})
@@ -60,11 +64,20 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
         )
     model_state, optimizer_state = get_state_dict(model, optimizer, options=_OPTIONS)
     state: dict[str, Any] = {"model": model_state, "optimizer": optimizer_state}
-    dcp.load(state, checkpoint_id=newest, no_dist=world.size == 1)
+    with _quiet():
+        dcp.load(state, checkpoint_id=newest, no_dist=world.size == 1)
     set_state_dict(
         model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"], options=_OPTIONS
     )
     return int(newest.name.removeprefix("step-"))
+
+
+@contextmanager
+def _quiet() -> Generator[None]:
+    """Without the warning that a single process is a single process."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        yield
 
 
 def _state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from support import random_rows, step_gradients, tiny_policy, total_weight
+from support import WholeDouble, random_rows, step_gradients, tiny_policy, total_weight
 
 from cameleer.sft.loss import sft_loss
 from cameleer.train.accumulate import accumulate
@@ -25,9 +25,10 @@ def test_the_sum_is_the_mean_times_the_tokens() -> None:
     mean_loss, mean_gradients = step_gradients(policy, [rows])
     policy.zero_grad()
     world = World(0, 1, torch.device("cpu"))
-    sum_loss = accumulate(policy, [rows], lambda logprob_N, batch: sft_loss(logprob_N, batch.weight_N, 1.0), world)
+    with WholeDouble():
+        sum_loss = accumulate(policy, [rows], lambda logprob_N, batch: sft_loss(logprob_N, batch.weight_N, 1.0), world)
     count = total_weight(rows)
-    assert sum_loss == pytest.approx(count * mean_loss, rel=1e-9)
+    assert sum_loss == pytest.approx(count * mean_loss, rel=1e-12)
     for name, parameter in policy.named_parameters():
         assert parameter.grad is not None
-        torch.testing.assert_close(parameter.grad, count * mean_gradients[name], rtol=1e-6, atol=1e-9)
+        torch.testing.assert_close(parameter.grad, count * mean_gradients[name], rtol=1e-11, atol=1e-13)
