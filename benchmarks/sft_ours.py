@@ -64,7 +64,7 @@ def config(options: argparse.Namespace) -> SFTConfig:
         batch_size=options.batch_size,
         max_tokens=options.max_tokens,
         overlong=Overlong.TRUNCATE,
-        tokens_per_batch=max(options.tokens_per_batch, options.max_tokens),
+        tokens_per_batch=options.tokens_per_batch,
         max_grad_norm=1.0,
         gradient_checkpointing=options.checkpointing,
         checkpoint_minutes=1e6,

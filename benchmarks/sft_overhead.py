@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from protocol import parse_arguments
-from sft_ours import add_options, config, prepare
 
 from cameleer.core.log import MetricsLog
 from cameleer.core.training import AdamWConfig
@@ -25,6 +23,8 @@ from cameleer.sft import train as sft
 from cameleer.train.accumulate import split_step
 from cameleer.train.layout import collate
 from cameleer.train.optim import build_optimizer
+from protocol import parse_arguments
+from sft_ours import add_options, config, prepare
 
 
 class Bare:

@@ -3,8 +3,9 @@
     logprob_n = z_n[target_n] - logsumexp(z_n),   z_n = W h_n / temperature
 
 Only the hidden states that predict a trained token come in, so logits of untrained positions are never computed. The
-backward pass computes each chunk's logits again and turns them in place into the gradient (softmax - onehot), so the
-peak is one chunk of (C, V) numbers in forward and in backward alike.
+backward pass turns each chunk's logits in place into the gradient (softmax - onehot). It begins with the last chunk,
+whose logits the forward pass has left, and computes those of the others again; so a micro-batch of one chunk computes
+its logits once, and the peak is one chunk of (C, V) numbers throughout.
 """
 
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK_BYTES = 64 << 20
+CHUNK_BYTES = 96 << 20
 
 
 def token_logprobs(hidden_ND: Tensor, weight_VD: Tensor, target_N: Tensor, temperature: float = 1.0) -> Tensor:
@@ -31,11 +32,15 @@ class _TokenLogprobs(torch.autograd.Function):
         precision = torch.promote_types(hidden_ND.dtype, torch.float32)
         logprob_N = torch.empty(len(target_N), dtype=precision, device=hidden_ND.device)
         normaliser_N = torch.empty_like(logprob_N)
+        logits_CV = hidden_ND.new_empty(0)
         for chunk in _chunks(hidden_ND, weight_VD):
+            del logits_CV
             logits_CV = _logits(hidden_ND[chunk], weight_VD, temperature, precision)
             normaliser_N[chunk] = torch.logsumexp(logits_CV, dim=1)
             logprob_N[chunk] = logits_CV.gather(1, target_N[chunk, None])[:, 0] - normaliser_N[chunk]
         ctx.save_for_backward(hidden_ND, weight_VD, target_N, normaliser_N)
+        # Not a saved tensor: backward overwrites it, and then it is gone.
+        ctx.last_logits = logits_CV
         ctx.temperature = temperature
         return logprob_N
 
@@ -46,8 +51,10 @@ class _TokenLogprobs(torch.autograd.Function):
         needs_hidden, needs_weight = ctx.needs_input_grad[:2]
         grad_hidden = torch.empty_like(hidden_ND) if needs_hidden else None
         grad_weight = torch.zeros_like(weight_VD, dtype=normaliser_N.dtype) if needs_weight else None
-        for chunk in _chunks(hidden_ND, weight_VD):
-            logits_CV = _logits(hidden_ND[chunk], weight_VD, ctx.temperature, normaliser_N.dtype)
+        for chunk in reversed(_chunks(hidden_ND, weight_VD)):
+            logits_CV, ctx.last_logits = ctx.last_logits, None
+            if logits_CV is None:
+                logits_CV = _logits(hidden_ND[chunk], weight_VD, ctx.temperature, normaliser_N.dtype)
             grad_CV = logits_CV.sub_(normaliser_N[chunk, None]).exp_().mul_(-scaled_N[chunk, None])
             grad_CV.scatter_add_(1, target_N[chunk, None], scaled_N[chunk, None])
             grad_CV = grad_CV.to(weight_VD.dtype)
@@ -55,6 +62,7 @@ class _TokenLogprobs(torch.autograd.Function):
                 torch.mm(grad_CV, weight_VD, out=grad_hidden[chunk])
             if grad_weight is not None:
                 _add_product(grad_weight, grad_CV, hidden_ND[chunk])
+            del logits_CV, grad_CV
         return grad_hidden, None if grad_weight is None else grad_weight.to(weight_VD.dtype), None, None
 
 

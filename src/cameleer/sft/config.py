@@ -1,9 +1,8 @@
 """The settings of supervised fine-tuning. Imports no torch."""
 
 from enum import StrEnum
-from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from cameleer.core.stage import BASE, Input, InputKind, StageConfig
 from cameleer.core.training import AdamWConfig, LoraConfig, Precision, Schedule
@@ -49,7 +48,7 @@ class SFTConfig(StageConfig):
     overlong: Overlong = Overlong.TRUNCATE
     """Rows above `max_tokens`: `error`, `truncate` (the end is cut) or `drop`; counted in the manifest."""
     tokens_per_batch: int = Field(default=4096, ge=2)
-    """Most tokens that go through the model at once on a rank; sets memory and speed, never the result."""
+    """Tokens that go through the model at once on a rank, a longer row alone; sets memory and speed, not the result."""
     objective: Objective = Objective.TOKEN_MEAN
     """`token_mean` or `sum` over the optimizer step."""
     max_grad_norm: float | None = Field(default=None, gt=0)
@@ -68,15 +67,6 @@ class SFTConfig(StageConfig):
     """Rows held out of training, on which the loss is measured at the start, after each epoch and at the end."""
     checkpoint_minutes: float = Field(default=5.0, ge=0)
     """Time between checkpoints; 0: after every step."""
-
-    @model_validator(mode="after")
-    def _budget_holds_a_sequence(self) -> Self:
-        if self.tokens_per_batch < self.max_tokens:
-            raise ValueError(
-                f"tokens_per_batch ({self.tokens_per_batch}) is below max_tokens ({self.max_tokens}), so the longest "
-                f"rows fit no batch; set tokens_per_batch to at least {self.max_tokens} or lower max_tokens"
-            )
-        return self
 
     def inputs(self) -> list[Input]:
         return [Input("mixture", InputKind.MIXTURE, self.mixture), Input("model", InputKind.MODEL, self.model)]

@@ -119,14 +119,13 @@ def pack(sizes: Sequence[int], budget: int, multiple_of: int = 1) -> list[list[i
 
     The number of bins is rounded up to `multiple_of` (the ranks), and tokens are balanced over the bins, since the
     fullest bin sets the pace. Returns the items of each bin; bins may be empty when there are fewer items than bins.
-    Every item is in exactly one bin. An item above the budget is an error of the caller.
+    Every item is in exactly one bin; one above the budget has a bin for itself.
     """
-    assert max(sizes, default=0) <= budget, f"an item of {max(sizes)} tokens does not fit the budget of {budget}"
     order = sorted(range(len(sizes)), key=lambda item: -sizes[item])
     tight = _best_fit(order, sizes, budget)
     count = -(-len(tight) // multiple_of) * multiple_of
     even = _least_loaded(order, sizes, count)
-    if max((sum(sizes[i] for i in items) for items in even), default=0) <= budget:
+    if all(sum(sizes[i] for i in items) <= budget or len(items) == 1 for items in even):
         return even
     return tight + [[] for _ in range(count - len(tight))]
 
@@ -137,6 +136,9 @@ def _best_fit(order: Sequence[int], sizes: Sequence[int], budget: int) -> list[l
     with_room: dict[int, list[int]] = {}
     rooms: list[int] = []
     for item in order:
+        if sizes[item] > budget:
+            bins.append([item])
+            continue
         place = bisect_left(rooms, sizes[item])
         if place == len(rooms):
             bins.append([])

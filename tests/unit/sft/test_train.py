@@ -140,7 +140,7 @@ def test_corrupted_checkpoint_is_named(tmp_path: Path, inputs: dict[str, Path], 
     content = bytearray(data.read_bytes())
     content[len(content) // 2] ^= 1
     data.write_bytes(content)
-    with pytest.raises(UserError, match="corrupted checkpoint: .* has other bytes") as failure:
+    with pytest.raises(UserError, match=r"corrupted checkpoint: .* has other bytes") as failure:
         train(tmp_path / "out", inputs)
     assert failure.value.hint is not None and "Delete" in failure.value.hint
 
