@@ -28,7 +28,7 @@ from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM, Trainer
 from cameleer.core.training import AdamWConfig
 from cameleer.model import attention
 from cameleer.model.policy import Policy
-from cameleer.sft.loss import sft_loss
+from cameleer.sft.train import loss_function
 from cameleer.train.accumulate import accumulate
 from cameleer.train.distributed import current_world, shard
 from cameleer.train.layout import Segment, Tree, pack
@@ -109,7 +109,7 @@ def run_ours(name: str, num_steps: int, warmup: int) -> dict[str, Any]:
         count = sum(float(tree[0].weights.sum()) for tree in step)
         torch.cuda.synchronize()
         started = time.perf_counter()
-        accumulate(policy, [step], lambda logprob_N, batch, n=count: sft_loss(logprob_N, batch.weight_N, n), world)
+        accumulate(policy, [step], loss_function(count), world)
         clip_gradients(policy.parameters(), 1.0)
         for group in optimizer.param_groups:
             group["lr"] = 1e-5

@@ -32,7 +32,7 @@ class Bare:
     """The same steps without a framework."""
 
     def __init__(self, setup: sft.Setup) -> None:
-        self.policy = setup.policy
+        self.policy = setup.learner.model
         self.optimizer = build_optimizer(self.policy, AdamWConfig())
         for group in self.optimizer.param_groups:
             group["lr"] = 1e-5

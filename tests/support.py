@@ -19,7 +19,7 @@ from cameleer.model import attention
 from cameleer.model.load import save_model
 from cameleer.model.policy import Policy
 from cameleer.model.tiny import TinyKind, tiny_model, tiny_tokenizer
-from cameleer.sft.loss import sft_loss
+from cameleer.sft.train import loss_function
 from cameleer.train.accumulate import accumulate, split_step
 from cameleer.train.distributed import World, current_world, shard
 from cameleer.train.layout import Segment, Tree
@@ -98,9 +98,7 @@ def step_gradients(policy: Policy, batches: Sequence[Sequence[Tree]], world: Wor
     denominator = sum(total_weight(trees) for trees in batches)
     policy.zero_grad(set_to_none=True)
     with WholeDouble():
-        loss = accumulate(
-            policy, batches, lambda logprob_N, batch: sft_loss(logprob_N, batch.weight_N, denominator), world
-        )
+        loss, _ = accumulate(policy, batches, loss_function(denominator), world)
     return loss, whole_gradients(policy)
 
 
@@ -124,9 +122,7 @@ def gradients_on_ranks(
     denominator = total_weight(trees)
     mine = split_step(trees, budget, world)
     with WholeDouble():
-        loss = accumulate(
-            policy, mine, lambda logprob_N, batch: sft_loss(logprob_N, batch.weight_N, denominator), world
-        )
+        loss, _ = accumulate(policy, mine, loss_function(denominator), world)
     return loss, {name: gradient.clone() for name, gradient in whole_gradients(policy).items()}
 
 

@@ -1,10 +1,12 @@
 """Settings that training stages share. Here rather than in `cameleer.train`, so that recipes parse without torch."""
 
+from enum import StrEnum
 from typing import Literal
 
 from pydantic import Field
 
 from cameleer.core.config import Config
+from cameleer.core.stage import StageConfig
 
 Schedule = Literal["linear", "cosine", "constant"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -30,3 +32,38 @@ class LoraConfig(Config):
     """Scale of the adapters, divided by the rank."""
     targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
     """Names of the adapted modules; `all-linear` is every linear layer but the head."""
+
+
+class Overlong(StrEnum):
+    """What happens to a row of more than `max_tokens` tokens."""
+
+    ERROR = "error"
+    TRUNCATE = "truncate"
+    DROP = "drop"
+
+
+class TrainingConfig(StageConfig):
+    """What every stage that trains a model can be told; a stage overrides the defaults that its recipe states."""
+
+    learning_rate: float = Field(gt=0)
+    """Peak learning rate."""
+    schedule: Schedule = "linear"
+    """Decay after warm-up: linear, cosine or constant."""
+    warmup_ratio: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the optimizer steps over which the learning rate rises to its peak."""
+    max_grad_norm: float | None = Field(default=None, gt=0)
+    """Gradients above this global norm are scaled down to it; absent: never."""
+    tokens_per_batch: int = Field(default=4096, ge=2)
+    """Tokens that go through the model at once on a rank, a longer row alone; sets memory and speed, not the result."""
+    adamw: AdamWConfig = AdamWConfig()
+    """The optimizer."""
+    lora: LoraConfig | None = None
+    """Train low-rank adapters only; they are merged into the saved model."""
+    gradient_checkpointing: bool = False
+    """Keep each layer's input only and compute the rest again in backward: less memory, about a third more time."""
+    precision: Precision = "auto"
+    """`fp32`, `bf16` (compute; weights and optimizer stay fp32), or `auto`: bf16 on a GPU, fp32 on a CPU."""
+    num_ranks: int = Field(default=1, ge=1)
+    """Processes that train together on this machine; ignored under torchrun or srun, which say it themselves."""
+    checkpoint_minutes: float = Field(default=5.0, ge=0)
+    """Time between checkpoints; 0: after every step."""

@@ -28,23 +28,38 @@ class Targets(Protocol):
     def segments(self) -> Segments: ...
 
 
-class Policy(nn.Module):
-    """Wraps a transformers causal language model loaded with `attention="segments"`.
-
-    `forward(batch)` returns (N,) log-probabilities of the batch's targets. The head runs inside this module's forward,
-    so that sharding the wrapper (FSDP2) gathers the embedding and the head exactly when they are needed.
-    """
+class SegmentModel(nn.Module):
+    """Wraps a transformers decoder loaded with `attention="segments"`; its `forward` takes a batch of segments."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
-        refuse_logit_features(model)
 
     @property
     def causal_model(self) -> PreTrainedModel:
         """The transformers model itself, inside the LoRA wrapper if there is one."""
         get_base = getattr(self.model, "get_base_model", None)
         return get_base() if get_base is not None else self.model
+
+    def hidden_states(self, batch: Targets) -> Tensor:
+        """(T, D) final hidden states of the batch's tokens."""
+        decoder = self.causal_model.base_model
+        output = decoder(
+            input_ids=batch.ids_T[None], position_ids=batch.positions_T[None], segments=batch.segments, use_cache=False
+        )
+        return output.last_hidden_state[0]
+
+
+class Policy(SegmentModel):
+    """A causal language model: `forward(batch)` returns (N,) log-probabilities of the batch's targets.
+
+    The head runs inside this module's forward, so that sharding the wrapper (FSDP2) gathers the embedding and the head
+    exactly when they are needed.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__(model)
+        refuse_logit_features(model)
 
     @property
     def head_weight(self) -> Tensor:
@@ -54,14 +69,6 @@ class Policy(nn.Module):
             f"the head of {type(self.causal_model).__name__} is not a plain matrix"
         )
         return head.weight
-
-    def hidden_states(self, batch: Targets) -> Tensor:
-        """(T, D) final hidden states of the batch's tokens."""
-        decoder = self.causal_model.base_model
-        output = decoder(
-            input_ids=batch.ids_T[None], position_ids=batch.positions_T[None], segments=batch.segments, use_cache=False
-        )
-        return output.last_hidden_state[0]
 
     def forward(self, batch: Targets, temperature: float = 1.0) -> Tensor:
         hidden_ND = self.hidden_states(batch).index_select(0, batch.source_N)

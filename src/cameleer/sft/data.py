@@ -11,8 +11,8 @@ from cameleer.core.errors import UserError
 from cameleer.core.log import ticker
 from cameleer.core.mixture import read_mixture
 from cameleer.core.render import Renderer
+from cameleer.core.training import Overlong
 from cameleer.core.types import Example
-from cameleer.sft.config import Overlong
 from cameleer.train.layout import Segment, Tree
 
 RenderedRow = tuple[NDArray[np.int32], NDArray[np.float32]]

@@ -12,12 +12,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from cameleer.model.policy import Policy
+from cameleer.model.policy import SegmentModel
 from cameleer.train.distributed import World
 from cameleer.train.layout import Batch, Tree, collate, pack, tree_size
 
-LossFunction = Callable[[Tensor, Batch], Tensor]
-"""From log-probabilities (N,) and their batch to this batch's share of the step's loss, a scalar."""
+Sums = dict[str, Tensor]
+"""Scalars by name that add up over batches: a count, a sum that the caller divides by one."""
+LossFunction = Callable[[Tensor, Batch], tuple[Tensor, Sums]]
+"""From what the model gives for a batch (log-probabilities (N,)) to this batch's share of the step's loss and sums."""
 
 
 def split_step(trees: Sequence[Tree], tokens_per_batch: int, world: World) -> list[list[Tree]]:
@@ -38,13 +40,22 @@ def _untrained(tree: Tree) -> Tree:
     return tuple(replace(segment, weights=torch.zeros(len(segment.ids)).numpy()) for segment in tree)
 
 
-def accumulate(policy: Policy, batches: Iterable[Sequence[Tree]], loss_of: LossFunction, world: World) -> float:
-    """Add the step's gradient to the parameters' `.grad`; the step's loss, summed over micro-batches and ranks."""
+def accumulate(
+    model: SegmentModel, batches: Iterable[Sequence[Tree]], loss_of: LossFunction, world: World
+) -> tuple[float, dict[str, float]]:
+    """Add the step's gradient to the parameters' `.grad`; the step's loss and sums over micro-batches and ranks.
+
+    Every batch of a step must give the same names.
+    """
     total = 0.0
+    sums: dict[str, float] = {}
     for trees in batches:
         batch = collate(trees, pad_multiple=128 if world.device.type == "cuda" else 1).to(world.device)
-        loss = loss_of(policy(batch), batch)
+        loss, found = loss_of(model(batch), batch)
         # FSDP averages gradients over ranks; the sum is meant.
         (loss * world.size).backward()
         total += loss.item()
-    return world.sum([total])[0]
+        for name, value in found.items():
+            sums[name] = sums.get(name, 0.0) + float(value)
+    total, *values = world.sum([total, *sums.values()])
+    return total, dict(zip(sums, values, strict=True))

@@ -24,7 +24,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from cameleer.core.errors import UserError
-from cameleer.model.policy import Policy
+from cameleer.model.policy import SegmentModel
 
 DEADLINE = timedelta(minutes=30)
 """How long a rank waits for the others inside training before it fails and names the operation."""
@@ -106,7 +106,7 @@ def _device(local_rank: int) -> torch.device:
     return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
 
 
-def shard(policy: Policy, world: World, compute_dtype: torch.dtype) -> None:
+def shard(policy: SegmentModel, world: World, compute_dtype: torch.dtype) -> None:
     """Shard the policy over the ranks by FSDP2, layer by layer; fp32 master weights, compute in `compute_dtype`.
 
     On a GPU this is also how a single rank computes in bf16 over fp32 weights: a layer's copy lives while it is used.
@@ -124,19 +124,19 @@ def shard(policy: Policy, world: World, compute_dtype: torch.dtype) -> None:
     fully_shard(policy, mesh=mesh, mp_policy=precision, reshard_after_forward=False)
 
 
-def is_sharded(policy: Policy) -> bool:
+def is_sharded(policy: SegmentModel) -> bool:
     """Whether the policy's parameters are FSDP2's."""
     return any(isinstance(parameter, DTensor) for parameter in policy.parameters())
 
 
-def gather_weights(policy: Policy) -> dict[str, Tensor]:
+def gather_weights(policy: SegmentModel) -> dict[str, Tensor]:
     """The sharded model's parameters, whole, on the CPU of rank 0 by their names in the model; empty elsewhere."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     state = cast(dict[str, Tensor], get_model_state_dict(policy, options=options))
     return {name.removeprefix("model."): value for name, value in state.items()}
 
 
-def decoder_layers(policy: Policy) -> list[nn.Module]:
+def decoder_layers(policy: SegmentModel) -> list[nn.Module]:
     """The repeated blocks of the model, by the class names that transformers keeps whole when it splits a model."""
     model = policy.causal_model
     names: set[str] = set(getattr(model, "_no_split_modules", None) or [""])

@@ -9,9 +9,10 @@ computed. Nothing is dropped, and nothing is padded unless a kernel asks for it.
 
 import heapq
 from bisect import bisect_left, insort
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,12 +26,14 @@ from cameleer.model.segments import Segments
 class Segment:
     """A run of tokens: `ids` (L,) int, `weights` (L,) float: the weight of each token *as a target*.
 
-    `parent` is the index, within the tree, of the segment that this one continues; -1 for a root.
+    `parent` is the index, within the tree, of the segment that this one continues; -1 for a root. `columns` holds what
+    else a loss needs of each token, (L,) float by name: a reference's log-probability, an advantage.
     """
 
     ids: NDArray[np.int32]
     weights: NDArray[np.float32]
     parent: int = -1
+    columns: Mapping[str, NDArray[np.floating[Any]]] = field(default_factory=dict[str, Any])
 
 
 Tree = tuple[Segment, ...]
@@ -47,7 +50,8 @@ class Batch:
 
     `source_N[n]` is the token whose hidden state predicts `target_N[n]`: the one before it on its path, so a prompt's
     last token predicts the first token of each of its children. `segment_N` and `tree_N` say where a target belongs,
-    for reductions per sequence.
+    for reductions per sequence. `columns` holds the segments' columns at the targets, each (N,); a segment without one
+    that others have has zeros there.
     """
 
     ids_T: Tensor
@@ -58,6 +62,7 @@ class Batch:
     weight_N: Tensor
     segment_N: Tensor
     tree_N: Tensor
+    columns: Mapping[str, Tensor]
 
     @property
     def num_tokens(self) -> int:
@@ -68,7 +73,12 @@ class Batch:
         moved = {
             name: value.to(device, non_blocking=True) for name, value in vars(self).items() if isinstance(value, Tensor)
         }
-        return Batch(segments=self.segments, **moved)
+        columns = {name: value.to(device, non_blocking=True) for name, value in self.columns.items()}
+        return Batch(segments=self.segments, columns=columns, **moved)
+
+    def sums_per_segment(self, value_N: Tensor) -> Tensor:
+        """(S,) sums of a value over the targets of each segment."""
+        return value_N.new_zeros(len(self.segments.lengths)).index_add(0, self.segment_N, value_N)
 
 
 def collate(trees: Sequence[Tree], pad_multiple: int = 1, pad_id: int = 0) -> Batch:
@@ -101,6 +111,7 @@ def _assemble(flat: list[Segment], segments: Segments, owners: NDArray[np.int_])
     for start, parent in zip(segments.starts, segments.parents, strict=True):
         before[start] = segments.starts[parent] + segments.lengths[parent] - 1 if parent >= 0 else -1
     (trained,) = np.nonzero(weights)
+    names = sorted({name for each in flat for name in each.columns})
     assert (before[trained] >= 0).all(), "the first token of a root segment has nothing before it that could predict it"
     return Batch(
         ids_T=torch.from_numpy(ids),
@@ -111,7 +122,13 @@ def _assemble(flat: list[Segment], segments: Segments, owners: NDArray[np.int_])
         weight_N=torch.from_numpy(weights[trained]),
         segment_N=torch.from_numpy(segment_of[trained]),
         tree_N=torch.from_numpy(owners[segment_of[trained]]),
+        columns={name: _column(flat, name)[trained] for name in names},
     )
+
+
+def _column(flat: list[Segment], name: str) -> Tensor:
+    """(T,) values of a column."""
+    return torch.from_numpy(np.concatenate([each.columns.get(name, np.zeros(len(each.ids))) for each in flat]))
 
 
 def pack(sizes: Sequence[int], budget: int, multiple_of: int = 1) -> list[list[int]]:

@@ -7,6 +7,7 @@ import torch
 from support import WholeDouble, random_rows, step_gradients, tiny_policy, total_weight
 
 from cameleer.sft.loss import sft_loss
+from cameleer.sft.train import loss_function
 from cameleer.train.accumulate import accumulate
 from cameleer.train.distributed import World
 
@@ -26,7 +27,7 @@ def test_the_sum_is_the_mean_times_the_tokens() -> None:
     policy.zero_grad()
     world = World(0, 1, torch.device("cpu"))
     with WholeDouble():
-        sum_loss = accumulate(policy, [rows], lambda logprob_N, batch: sft_loss(logprob_N, batch.weight_N, 1.0), world)
+        sum_loss, _ = accumulate(policy, [rows], loss_function(1.0), world)
     count = total_weight(rows)
     assert sum_loss == pytest.approx(count * mean_loss, rel=1e-12)
     for name, parameter in policy.named_parameters():

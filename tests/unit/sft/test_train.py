@@ -17,6 +17,7 @@ from cameleer.core.training import AdamWConfig, LoraConfig
 from cameleer.sft import train as sft
 from cameleer.sft.config import Objective, SFTConfig
 from cameleer.train.distributed import start_ranks
+from cameleer.train.learner import Learner
 from cameleer.train.schedule import learning_rate_factor
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "sft.json"
@@ -106,7 +107,7 @@ def test_ctrl_c_saves_and_the_resumed_run_is_the_same(
 ) -> None:
     """SIGINT in the middle of every third step, until the run is through."""
     whole = train(tmp_path / "whole", inputs)
-    step_once, steps = sft.train_step, 0
+    step_once, steps = Learner.step, 0
 
     def interrupted(*arguments: Any) -> Any:
         nonlocal steps
@@ -115,7 +116,7 @@ def test_ctrl_c_saves_and_the_resumed_run_is_the_same(
             os.kill(os.getpid(), signal.SIGINT)
         return step_once(*arguments)
 
-    monkeypatch.setattr(sft, "train_step", interrupted)
+    monkeypatch.setattr(Learner, "step", interrupted)
     stops = 0
     while not (tmp_path / "cut" / "model.safetensors").exists():
         try:
@@ -132,7 +133,7 @@ def test_corrupted_checkpoint_is_named(tmp_path: Path, inputs: dict[str, Path], 
         raise RuntimeError("stop here")
 
     with monkeypatch.context() as patch:
-        patch.setattr(sft, "export", fail)
+        patch.setattr(Learner, "export", fail)
         with pytest.raises(RuntimeError, match="stop here"):
             train(tmp_path / "out", inputs, checkpoint_minutes=0)
     (checkpoint,) = (tmp_path / "out" / "checkpoints").glob("step-*")

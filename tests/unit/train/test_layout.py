@@ -105,3 +105,12 @@ def test_step_plan_uses_every_row_once_an_epoch() -> None:
 
 def test_tree_size_counts_a_shared_prompt_once() -> None:
     assert tree_size(PAIR) == 8
+
+
+def test_columns_stand_at_the_targets_and_are_zero_where_a_segment_has_none() -> None:
+    prompt = Segment(np.arange(3, dtype=np.int32), np.zeros(3, np.float32))
+    one = Segment(np.arange(2, dtype=np.int32), np.array([1, 0], np.float32), 0, {"extra": np.array([5.0, 6.0])})
+    other = Segment(np.arange(2, dtype=np.int32), np.ones(2, np.float32), 0)
+    batch = collate([(prompt, one, other)])
+    assert batch.columns["extra"].tolist() == [5.0, 0.0, 0.0]
+    assert batch.sums_per_segment(batch.weight_N).tolist() == [0.0, 1.0, 2.0]
