@@ -1,13 +1,18 @@
-"""Chat completions from any OpenAI-compatible server: hosted models, vLLM, llama.cpp, Ollama, a gateway.
+"""Any OpenAI-compatible server: hosted models, vLLM, llama.cpp, Ollama, a gateway.
 
-`Endpoint.complete_all` takes requests and yields (index, reply or failure) as they finish. A request that fails is
-data, never the end of a run; what no further request can mend (a refused key, an unknown model, a used-up budget) is a
-UserError at once.
+`Endpoint.complete_all` takes chats and yields (index, reply or failure) as they finish: texts, for judges and pools of
+models. `Endpoint.ask_all` does the same for whatever else a server is asked (`cameleer.model.server_generate`: token
+ids). A request that fails is data, never the end of a run; what no further request can mend (a refused key, an unknown
+model, no money left) is a UserError at once.
 
     attempt k of a request starts after       backoff_seconds · 2^(k−2) · u,  u uniform in [½, 1], at most 60 s
     a reply with Retry-After                  no attempt of any request starts before that time; above 300 s it fails
     every attempt ends within                 timeout_seconds, from the wish to connect to the reply's last byte
     cost                                      Σ tokens / 10⁶ · price, over every reply that states its usage
+    a budget of tokens or cost                no attempt starts once it is reached. What is under way ends and is handed
+                                              out, then a UserError names the budget if requests are left. So at most
+                                              max_concurrency replies exceed it, and whoever keeps what came and asks
+                                              for the rest goes on from there
 
 The key is read from the environment when work begins; it is in no message, representation or file.
 """
@@ -20,12 +25,13 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from typing import Any
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 import httpx
 
@@ -52,12 +58,18 @@ class FailureKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """One completion to ask for. `top_logprobs` > 0 asks for so many alternatives to the reply's first token."""
+    """One completion to ask for. `top_logprobs` > 0 asks for so many alternatives to the reply's first token.
+
+    What has its default is not sent, the temperature apart: some servers refuse fields that they do not know.
+    """
 
     messages: Conversation
     max_tokens: int
     temperature: float = 0.0
     top_logprobs: int = 0
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +93,22 @@ class EndpointFailure:
     """The seconds that the server asked to wait, in its last reply."""
 
 
+Reply = TypeVar("Reply")
+
+
+@dataclass(eq=False)
+class Ask(Generic[Reply]):
+    """One request: what is posted where, and how the body of a reply of status 200 is read.
+
+    `read` gets the body and the number of the attempt. `received` holds what has come of the latest attempt's reply.
+    """
+
+    route: str
+    body: Mapping[str, Any]
+    read: Callable[[bytes, int], Reply | EndpointFailure]
+    received: bytearray = field(default_factory=bytearray)
+
+
 @dataclass(frozen=True, slots=True)
 class Price:
     """Money per million tokens, in whatever currency the user counts."""
@@ -98,6 +126,15 @@ class Spending:
     num_completion_tokens: int = 0
     num_unmetered: int = 0
 
+    def add(self, num_prompt_tokens: int, num_completion_tokens: int) -> None:
+        """Count a reply's tokens."""
+        self.num_prompt_tokens += num_prompt_tokens
+        self.num_completion_tokens += num_completion_tokens
+
+    @property
+    def num_tokens(self) -> int:
+        return self.num_prompt_tokens + self.num_completion_tokens
+
     def cost(self, price: Price) -> float:
         """The price of the metered tokens."""
         return (self.num_prompt_tokens * price.prompt + self.num_completion_tokens * price.completion) / 1e6
@@ -107,10 +144,11 @@ class Spending:
 class Endpoint:
     """A model behind an OpenAI-compatible server.
 
-    `base_url` is what `/chat/completions` is appended to. `api_key_env` names the environment variable with the key;
-    None for a server that wants none. `max_retries` attempts follow a first one that failed. `extra_body` is merged
-    into every request; a key set to None there is left out, so {"max_tokens": None, "max_completion_tokens": 512}
-    renames the limit for servers that want the newer name.
+    `base_url` is what `/chat/completions` or another route is appended to. `api_key_env` names the environment
+    variable with the key; None for a server that wants none. `max_retries` attempts follow a first one that failed.
+    `extra_body` is merged into every request; a key set to None there is left out, so {"max_tokens": None,
+    "max_completion_tokens": 512} renames the limit for servers that want the newer name. `budget_tokens` (of prompts
+    and completions) and `budget_cost` (needs a price) bound what this object spends in its life.
     """
 
     base_url: str
@@ -122,6 +160,8 @@ class Endpoint:
     max_retries: int = 4
     backoff_seconds: float = 1.0
     price: Price | None = None
+    budget_tokens: int | None = None
+    budget_cost: float | None = None
     extra_body: Mapping[str, Any] = field(default_factory=dict[str, Any])
     spending: Spending = field(default_factory=Spending, init=False)
     _pacer: "_Pacer" = field(init=False, repr=False)
@@ -132,14 +172,16 @@ class Endpoint:
         self.base_url = self.base_url.rstrip("/")
         if not self.base_url.startswith(("http://", "https://")):
             raise UserError(f"base_url: '{self.base_url}' does not begin with http:// or https://.")
-        if self.base_url.endswith("/chat/completions"):
-            raise UserError(
-                f"base_url: '{self.base_url}' must end before /chat/completions.", "Usually it ends in /v1."
-            )
-        limits = {"max_concurrency": self.max_concurrency, "requests_per_minute": self.requests_per_minute}
-        for name, value in (limits | {"timeout_seconds": self.timeout_seconds}).items():
+        if self.base_url.endswith("/completions"):
+            raise UserError(f"base_url: '{self.base_url}' must end before its route.", "Usually it ends in /v1.")
+        limits: dict[str, float | None] = {"max_concurrency": self.max_concurrency}
+        for name in ("requests_per_minute", "timeout_seconds", "budget_tokens", "budget_cost"):
+            limits[name] = getattr(self, name)
+        for name, value in limits.items():
             if value is not None and not 0 < value < math.inf:
                 raise UserError(f"{name}: must be positive, got {value}.")
+        if self.budget_cost is not None and self.price is None:
+            raise UserError(f"budget_cost: {self.budget_cost:g} can only be kept with a price, and there is none.")
         self._pacer = _Pacer(self.requests_per_minute)
 
     @property
@@ -152,14 +194,32 @@ class Endpoint:
         """The money spent, None without a price."""
         return None if self.price is None else self.spending.cost(self.price)
 
-    def complete_all(self, requests: Iterable[ChatRequest]) -> Iterator[tuple[int, ChatReply | EndpointFailure]]:
-        """The replies or failures of `requests` with their index, in the order in which they finish.
+    @property
+    def used_up(self) -> str | None:
+        """The budget that is reached, in words; None while there is room in all."""
+        if self.budget_tokens is not None and self.spending.num_tokens >= self.budget_tokens:
+            return f"budget_tokens = {self.budget_tokens}, with {self.spending.num_tokens} tokens"
+        if self.budget_cost is not None and (self.cost or 0.0) >= self.budget_cost:
+            return f"budget_cost = {self.budget_cost:g}, with {self.cost:.6g} spent"
+        return None
 
-        Requests are drawn one by one, in a thread of their own, as places become free. Leaving the iterator early
-        drops what is under way. Raises UserError for a missing or refused key, a model or address that is not there, a
-        used-up budget, and for a server that gives no log-probabilities when they are asked for.
+    def complete_all(self, requests: Iterable[ChatRequest]) -> Iterator[tuple[int, ChatReply | EndpointFailure]]:
+        """The replies or failures of `requests`; see `ask_all`.
+
+        Raises UserError also for a server that gives no log-probabilities when they are asked for.
         """
-        yield from _Run(self, self._key()).results(requests)
+        yield from self.ask_all(map(self._chat, requests))
+
+    def ask_all(
+        self, asks: Iterable[Ask[Reply]], until: float | None = None
+    ) -> Generator[tuple[int, Reply | EndpointFailure], None, None]:
+        """The replies or failures of `asks` with their index, in the order in which they finish.
+
+        Requests are drawn one by one, in a thread of their own, as places become free. Leaving the iterator early, or
+        passing the time `until` (of `time.monotonic`), drops what is under way. Raises UserError for a missing or
+        refused key, a model or address that is not there, no money left, and a budget that is reached.
+        """
+        yield from _Run[Reply](self, self._key()).results(asks, until)
 
     def _key(self) -> str:
         if self.api_key_env is None:
@@ -173,64 +233,73 @@ class Endpoint:
 
     # --- one request ---
 
-    async def complete(self, client: httpx.AsyncClient, request: ChatRequest) -> ChatReply | EndpointFailure:
+    async def ask(self, client: httpx.AsyncClient, ask: Ask[Reply]) -> Reply | EndpointFailure:
         """One request with its retries. `client` carries the key. Raises nothing but UserError."""
         attempt = 0
         while True:
             attempt += 1
-            outcome = await self._attempt(client, request, attempt)
-            if isinstance(outcome, ChatReply) or outcome.kind is FailureKind.REFUSED or attempt > self.max_retries:
+            outcome = await self._attempt(client, ask, attempt)
+            if not isinstance(outcome, EndpointFailure) or outcome.kind is FailureKind.REFUSED:
                 return outcome
-            if outcome.retry_after > MAX_RETRY_AFTER_SECONDS:
+            if attempt > self.max_retries or outcome.retry_after > MAX_RETRY_AFTER_SECONDS or self.used_up:
                 return outcome
             pause = min(MAX_BACKOFF_SECONDS, self.backoff_seconds * 2 ** (attempt - 1))
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
 
-    async def _attempt(
-        self, client: httpx.AsyncClient, request: ChatRequest, attempt: int
-    ) -> ChatReply | EndpointFailure:
+    async def _attempt(self, client: httpx.AsyncClient, ask: Ask[Reply], attempt: int) -> Reply | EndpointFailure:
         while (seconds := self._pacer.seconds_to_wait()) > 0:
             await asyncio.sleep(seconds)
         self.spending.num_attempts += 1
         try:
             async with asyncio.timeout(self.timeout_seconds):
-                status, headers, body = await self._post(client, request)
+                status, headers = await self._post(client, ask)
         except TimeoutError:
             return EndpointFailure(FailureKind.TIMEOUT, f"no reply within {self.timeout_seconds:g} s", attempt)
         except _TooLarge:
             return EndpointFailure(FailureKind.BAD_REPLY, f"a reply of more than {MAX_REPLY_BYTES} bytes", attempt)
         except (httpx.HTTPError, httpx.InvalidURL) as failure:
             return EndpointFailure(FailureKind.DOWN, f"{type(failure).__name__}: {failure}", attempt)
+        body = bytes(ask.received)
         if status == 200:
-            return self._read(request, body, attempt)
+            outcome = ask.read(body, attempt)
+            self._has_answered |= not isinstance(outcome, EndpointFailure)
+            return outcome
         message, retry_after = _error_message(body), _retry_after(headers)
         self._raise_if_hopeless(status, message, body)
         if retry_after <= MAX_RETRY_AFTER_SECONDS:
             self._pacer.hold(retry_after)
-        return EndpointFailure(_kind_of(status), f"status {status}: {message}", attempt, retry_after)
+        return EndpointFailure(kind_of(status), f"status {status}: {message}", attempt, retry_after)
 
-    async def _post(self, client: httpx.AsyncClient, request: ChatRequest) -> tuple[int, httpx.Headers, bytes]:
-        """Status, headers and body; the body is read in pieces so that an endless one is dropped."""
-        body = bytearray()
-        async with client.stream("POST", f"{self.base_url}/chat/completions", json=self._body(request)) as response:
+    async def _post(self, client: httpx.AsyncClient, ask: Ask[Any]) -> tuple[int, httpx.Headers]:
+        """Status and headers; the body is read in pieces so that an endless one is dropped."""
+        ask.received.clear()
+        async with client.stream("POST", f"{self.base_url}{ask.route}", json=ask.body) as response:
             async for piece in response.aiter_bytes():
-                body += piece
-                if len(body) > MAX_REPLY_BYTES:
+                ask.received += piece
+                if len(ask.received) > MAX_REPLY_BYTES:
                     raise _TooLarge
-        return response.status_code, response.headers, bytes(body)
+        return response.status_code, response.headers
 
-    def _body(self, request: ChatRequest) -> dict[str, Any]:
-        body: dict[str, Any] = {
-            "model": self.model,
-            "messages": [{"role": message.role, "content": message.content} for message in request.messages],
-            "max_tokens": request.max_tokens,
-            "temperature": request.temperature,
-        }
+    # --- a chat ---
+
+    def _chat(self, request: ChatRequest) -> Ask[ChatReply]:
+        messages = [{"role": message.role, "content": message.content} for message in request.messages]
+        body: dict[str, Any] = {"messages": messages, "max_tokens": request.max_tokens}
+        body |= {"temperature": request.temperature, "seed": request.seed}
         if request.top_logprobs:
             body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
-        return {name: value for name, value in (body | dict(self.extra_body)).items() if value is not None}
+        if request.top_p < 1:
+            body["top_p"] = request.top_p
+        if request.stop:
+            body["stop"] = list(request.stop)
+        return Ask("/chat/completions", self.body(body), partial(self._read_chat, request))
 
-    def _read(self, request: ChatRequest, body: bytes, attempt: int) -> ChatReply | EndpointFailure:
+    def body(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """A request's body: the model, these fields and the endpoint's own, without those that are None."""
+        whole = {"model": self.model, **fields, **self.extra_body}
+        return {name: value for name, value in whole.items() if value is not None}
+
+    def _read_chat(self, request: ChatRequest, body: bytes, attempt: int) -> ChatReply | EndpointFailure:
         """A reply out of the body of status 200. Its usage is counted even where nothing else in it can be used."""
         try:
             content = json.loads(body)
@@ -244,7 +313,6 @@ class Endpoint:
             refused = bool(refusal) or finish_reason == "content_filter"
             kind = FailureKind.REFUSED if refused else FailureKind.BAD_REPLY
             return EndpointFailure(kind, f"a reply without text, finish reason {finish_reason}", attempt)
-        self._has_answered = True
         if not request.top_logprobs:
             return ChatReply(text, finish_reason, None, attempt)
         logprobs = _first_logprobs(choice)
@@ -265,8 +333,7 @@ class Endpoint:
         names = ("prompt_tokens", "completion_tokens")
         counts: list[Any] = [usage.get(name) for name in names] if isinstance(usage, dict) else []
         if len(counts) == 2 and all(isinstance(count, int) for count in counts):
-            self.spending.num_prompt_tokens += counts[0]
-            self.spending.num_completion_tokens += counts[1]
+            self.spending.add(counts[0], counts[1])
         else:
             self.spending.num_unmetered += 1
 
@@ -308,22 +375,22 @@ class _Pacer:
         self._next_start = max(self._next_start, time.monotonic() + seconds)
 
 
-class _Run:
-    """One `complete_all`: an event loop in a thread of its own, so that a slow consumer delays no reply."""
+class _Run(Generic[Reply]):
+    """One `ask_all`: an event loop in a thread of its own, so that a slow consumer delays no reply."""
 
     def __init__(self, endpoint: Endpoint, key: str) -> None:
         self._endpoint, self._key = endpoint, key
-        self._results: queue.SimpleQueue[tuple[int, ChatReply | EndpointFailure] | BaseException | None]
+        self._results: queue.SimpleQueue[tuple[int, Reply | EndpointFailure] | BaseException | None]
         self._results = queue.SimpleQueue()
         self._loop = asyncio.new_event_loop()
 
-    def results(self, requests: Iterable[ChatRequest]) -> Iterator[tuple[int, ChatReply | EndpointFailure]]:
-        task = self._loop.create_task(self._pump(requests))
+    def results(self, asks: Iterable[Ask[Reply]], until: float | None) -> Iterator[tuple[int, Reply | EndpointFailure]]:
+        task = self._loop.create_task(self._pump(asks))
         thread = threading.Thread(target=self._work, args=(task,), name="endpoint", daemon=True)
         thread.start()
         try:
             # Each attempt and each pause has its deadline, and the thread ends with None or an error: this cannot hang.
-            while (result := self._results.get()) is not None:
+            while (result := self._next(until)) is not None:
                 if isinstance(result, BaseException):
                     raise result
                 yield result
@@ -332,6 +399,13 @@ class _Run:
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(task.cancel)
             thread.join(self._endpoint.timeout_seconds)
+
+    def _next(self, until: float | None) -> tuple[int, Reply | EndpointFailure] | BaseException | None:
+        """What comes next: a result, an error that ends the run, or None at its end and at the time `until`."""
+        try:
+            return self._results.get(timeout=None if until is None else max(0.0, until - time.monotonic()))
+        except queue.Empty:
+            return None
 
     def _work(self, task: asyncio.Task[None]) -> None:
         try:
@@ -343,20 +417,28 @@ class _Run:
         finally:
             self._loop.close()
 
-    async def _pump(self, requests: Iterable[ChatRequest]) -> None:
+    async def _pump(self, asks: Iterable[Ask[Reply]]) -> None:
         """As many workers as may be under way at once draw from one iterator: no more is drawn than can be sent."""
-        numbered = enumerate(requests)
+        numbered = enumerate(asks)
         headers = {} if self._key == NO_KEY else {"Authorization": f"Bearer {self._key}"}
         limits = httpx.Limits(max_connections=self._endpoint.max_concurrency)
-        async with httpx.AsyncClient(headers=headers, timeout=None, limits=limits) as client:
+        # A proxy cannot reach this machine's own servers.
+        by_proxy = httpx.URL(self._endpoint.base_url).host not in ("localhost", "127.0.0.1", "::1")
+        async with httpx.AsyncClient(headers=headers, timeout=None, limits=limits, trust_env=by_proxy) as client:
 
             async def work() -> None:
-                for index, request in numbered:
-                    self._results.put((index, self._redacted(await self._endpoint.complete(client, request))))
+                while not self._endpoint.used_up and (drawn := next(numbered, None)) is not None:
+                    index, ask = drawn
+                    self._results.put((index, self._redacted(await self._endpoint.ask(client, ask))))
 
             workers = [asyncio.create_task(work()) for _ in range(self._endpoint.max_concurrency)]
             try:
                 await asyncio.gather(*workers)
+                if (budget := self._endpoint.used_up) and next(numbered, None) is not None:
+                    raise UserError(
+                        f"{self._endpoint.base_url}: the budget is used up: {budget}.",
+                        "What has come is kept. Raise the budget and run again for the rest.",
+                    )
             except UserError as error:
                 raise UserError(self._without_key(error.what), error.hint) from None
             finally:
@@ -364,8 +446,8 @@ class _Run:
                     worker.cancel()
                 await asyncio.gather(*workers, return_exceptions=True)
 
-    def _redacted(self, outcome: ChatReply | EndpointFailure) -> ChatReply | EndpointFailure:
-        if isinstance(outcome, ChatReply):
+    def _redacted(self, outcome: Reply | EndpointFailure) -> Reply | EndpointFailure:
+        if not isinstance(outcome, EndpointFailure):
             return outcome
         return replace(outcome, message=self._without_key(outcome.message))
 
@@ -374,7 +456,7 @@ class _Run:
         return message if self._key == NO_KEY else message.replace(self._key, "[the key]")
 
 
-def _kind_of(status: int) -> FailureKind:
+def kind_of(status: int) -> FailureKind:
     """The failure that a status other than 200 means."""
     if status == 429:
         return FailureKind.RATE_LIMITED
