@@ -7,36 +7,44 @@ The dataset has no answers. The gold response of a prompt is made up to follow i
 (`ifeval_gold`): it proves that the verifier can be satisfied, not that the task is well done.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from cameleer.core.errors import UserError
 from cameleer.core.types import Problem
 from cameleer.tasks.benchmark import Row, rows
 from cameleer.tasks.generate import dialogue
 from cameleer.tasks.ifeval_gold import compliant_response
 from cameleer.tasks.mirror import DatasetSplit
 from cameleer.tasks.task import Decoding, Split, Task, TaskRole
+from cameleer.verify.instructions.ifeval import Instruction, listed_instructions
 
 TRAIN = DatasetSplit("google/IFEval", "default", "train")
 """The hub's only split; it is the test set."""
 
 
-def read_target(row: Row) -> dict[str, Any]:
-    """What the verifiers of IFEval and IFEval-OOD need of a row: prompt, instruction ids and their arguments."""
+def read_target(row: Row, listed: Callable[[Any], list[Instruction]]) -> tuple[dict[str, Any], list[Instruction]]:
+    """What the verifiers of IFEval and IFEval-OOD need of a row, and its instructions as the verifier lists them.
+
+    An id that the verifier does not know and arguments that are none of its are a UserError with the row.
+    """
     prompt, ids, kwargs = row.text("prompt"), row.texts("instruction_id_list"), row.fields["kwargs"]
     if not isinstance(kwargs, list) or len(kwargs) != len(ids) or not all(isinstance(one, dict) for one in kwargs):
         raise row.fault("kwargs", f"{len(ids)} tables of arguments, one for each instruction")
     # The hub's table has a column for every argument that exists, null where an instruction does not take it.
     given: list[dict[str, Any]] = [{name: value for name, value in one.items() if value is not None} for one in kwargs]
-    return {"prompt": prompt, "instruction_id_list": ids, "kwargs": given}
+    target = {"prompt": prompt, "instruction_id_list": ids, "kwargs": given}
+    try:
+        return target, listed(target)
+    except UserError as failure:
+        raise UserError(f"{row.split}: row {row.number}: {failure.what}", failure.hint) from None
 
 
 def _problem(row: Row) -> Problem:
-    target = read_target(row)
-    prompt, ids, given = target["prompt"], target["instruction_id_list"], target["kwargs"]
-    id, family = f"ifeval/{row.integer('key')}", ids[0].partition(":")[0]
-    gold = compliant_response(list(zip(ids, given, strict=True)))
-    return Problem(id, "ifeval", family, dialogue([prompt]), "ifeval", target, gold)
+    target, instructions = read_target(row, listed_instructions)
+    id, family = f"ifeval/{row.integer('key')}", instructions[0][0].partition(":")[0]
+    gold = compliant_response(instructions)
+    return Problem(id, "ifeval", family, dialogue([target["prompt"]]), "ifeval", target, gold)
 
 
 def problems(seed: int) -> Iterator[Problem]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from itertools import cycle, islice
 from typing import Any
 
-Instruction = tuple[str, dict[str, Any]]
+from cameleer.verify.instructions.ifeval import Instruction
 
 FILLER = (
     "this is the text that we have written for you and it is about the house by the river where the people of the town "

@@ -5,7 +5,8 @@ The rows are those of IFBench's test set (Pyatkin et al. 2025; 300 prompts, 58 i
 instructions are followed, judged loosely. The set that the Tülu 3 report measured had 52 instructions, of which 48 are
 among these; its scores are not comparable to the digit.
 
-The dataset has no answers, and none are made up here: `gold` is empty, so `Task.check` does not apply.
+The dataset has no answers. As for IFEval, the gold response of a prompt is made up to follow its instructions and says
+nothing (`ifeval_ood_gold`).
 """
 
 from collections.abc import Iterator
@@ -14,18 +15,20 @@ from cameleer.core.types import Problem
 from cameleer.tasks.benchmark import Row, rows
 from cameleer.tasks.generate import dialogue
 from cameleer.tasks.ifeval import read_target
+from cameleer.tasks.ifeval_ood_gold import compliant_response
 from cameleer.tasks.mirror import DatasetSplit
 from cameleer.tasks.task import Decoding, Split, Task, TaskRole
+from cameleer.verify.instructions.ood import listed_instructions
 
 TRAIN = DatasetSplit("allenai/IFBench_test", "default", "train")
 """The hub's only split; it is the test set."""
 
 
 def _problem(row: Row) -> Problem:
-    target = read_target(row)
-    prompt, ids = target["prompt"], target["instruction_id_list"]
-    id, family = f"ifeval-ood/{row.fields['key']}", ids[0].partition(":")[0]
-    return Problem(id, "ifeval-ood", family, dialogue([prompt]), "ifeval_ood", target, gold="")
+    target, instructions = read_target(row, listed_instructions)
+    id, family = f"ifeval-ood/{row.fields['key']}", instructions[0][0].partition(":")[0]
+    gold = compliant_response(instructions)
+    return Problem(id, "ifeval-ood", family, dialogue([target["prompt"]]), "ifeval_ood", target, gold)
 
 
 def problems(seed: int) -> Iterator[Problem]:

@@ -398,3 +398,20 @@ def test_alpaca_eval_carries_what_the_judge_needs(suite: Rows) -> None:
     problem = first("alpaca-eval")
     assert turns(problem) == ["Do it."]
     assert problem.target == {"instruction": "Do it.", "baseline": "Done.", "generator": "gpt4_1106_preview"}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"instruction_id_list": ["punctuation:no_coma"]}, "Unknown IFEval instruction 'punctuation:no_coma'"),
+        ({"kwargs": [{"num_words": 3}]}, "takes the arguments [], but was given {'num_words': 3}"),
+    ],
+)
+def test_an_instruction_that_ifevals_verifier_does_not_know_is_named_with_its_row(
+    change: dict[str, Any], words: str, suite: Rows, put: Put
+) -> None:
+    row = {"key": 1, "prompt": "No commas.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+    put(ifeval.TRAIN, [row, {**row, **change}])
+    with pytest.raises(UserError, match=r"IFEval \(default, train\): row 2: ") as caught:
+        list(ifeval.problems(0))
+    assert words in caught.value.what

@@ -35,10 +35,10 @@ def verify_ifeval_ood(response: str, target: dict[str, Any]) -> Verdict:
     The detail: the ids as `instructions`, whether each is followed as the lists `strict` and `loose`, and whether all
     are as `prompt_strict` and `prompt_loose`. A malformed target, an unknown id and unfit arguments are UserErrors.
     """
-    return judge_instructions(response, _listed(target), INSTRUCTIONS)
+    return judge_instructions(response, listed_instructions(target), INSTRUCTIONS)
 
 
-def _listed(target: Any) -> list[Instruction]:
+def listed_instructions(target: Any) -> list[Instruction]:
     """The instructions of a row; a UserError unless every id is known and its arguments are complete and fit."""
     row = target if isinstance(target, dict) else {}
     names, kwargs = row.get("instruction_id_list"), row.get("kwargs")
