@@ -1,16 +1,14 @@
-"""The client against a real HTTP server in a thread, which misbehaves in the ways that real ones do."""
+"""The client against a real HTTP server that misbehaves (tests/http_server.py)."""
 
 import json
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from http_server import Answer, break_off, completion, drip, endless, failure, say, serving, slowly
 
 from cameleer.core.errors import UserError
 from cameleer.core.types import Message
@@ -18,130 +16,6 @@ from cameleer.model import endpoint as endpoint_module
 from cameleer.model.endpoint import ChatReply, ChatRequest, Endpoint, EndpointFailure, FailureKind, Price
 
 KEY_ENV, KEY = "CAMELEER_TEST_KEY", "sk-test-1234567890"
-
-
-def completion(text: str | None = "fine", tokens: int = 10, **choice: Any) -> bytes:
-    body = {
-        "choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": "stop"} | choice],
-        "usage": {"prompt_tokens": tokens, "completion_tokens": 2},
-    }
-    return json.dumps(body).encode()
-
-
-def failure(message: str = "no", code: str | None = None) -> bytes:
-    return json.dumps({"error": {"message": message, "code": code}}).encode()
-
-
-Answer = Callable[["Handler"], None]
-
-
-def say(body: bytes, status: int = 200, **headers: str) -> Answer:
-    """An ordinary answer."""
-    return lambda handler: handler.say(status, body, {name.replace("_", "-"): text for name, text in headers.items()})
-
-
-def slowly(seconds: float, body: bytes) -> Answer:
-    def answer(handler: "Handler") -> None:
-        handler.server_state.sleep(seconds)
-        handler.say(200, body, {})
-
-    return answer
-
-
-def drip(handler: "Handler") -> None:
-    """A byte now and then: no single read waits long, but the reply never ends."""
-    handler.start(200, 10**6, {})
-    while not handler.server_state.stopped.wait(0.02):
-        handler.wfile.write(b" ")
-
-
-def break_off(handler: "Handler") -> None:
-    handler.start(200, 1000, {})
-    handler.wfile.write(b'{"choices": [')
-    handler.close_connection = True
-
-
-def endless(handler: "Handler") -> None:
-    handler.start(200, 1 << 40, {})
-    while not handler.server_state.stopped.is_set():
-        handler.wfile.write(b"x" * 65536)
-
-
-@dataclass
-class ServerState:
-    """What the server does and what it saw. `answers` are used in order, the last one again and again."""
-
-    answers: list[Answer]
-    seen: list[dict[str, Any]] = field(default_factory=list)
-    keys: list[str | None] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
-    most_at_once: int = 0
-    now_at_once: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    stopped: threading.Event = field(default_factory=threading.Event)
-
-    def sleep(self, seconds: float) -> None:
-        self.stopped.wait(seconds)
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    @property
-    def server_state(self) -> ServerState:
-        return self.server.state  # type: ignore[attr-defined]
-
-    def do_POST(self) -> None:
-        state = self.server_state
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        with state.lock:
-            state.times.append(time.monotonic())
-            state.seen.append(body)
-            state.keys.append(self.headers.get("Authorization"))
-            answer = state.answers[min(len(state.seen), len(state.answers)) - 1]
-            state.now_at_once += 1
-            state.most_at_once = max(state.most_at_once, state.now_at_once)
-        try:
-            answer(self)
-        except OSError:
-            self.close_connection = True  # The client has gone, as some tests want.
-        finally:
-            with state.lock:
-                state.now_at_once -= 1
-
-    def start(self, status: int, length: int, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in ({"Content-Length": str(length)} | headers).items():
-            self.send_header(name, value)
-        self.end_headers()
-
-    def say(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-        # The counter goes down before the client can know that it may send the next one.
-        with self.server_state.lock:
-            self.server_state.now_at_once -= 1
-        self.start(status, len(body), headers)
-        self.wfile.write(body)
-        with self.server_state.lock:
-            self.server_state.now_at_once += 1
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Silent."""
-
-
-@contextmanager
-def serving(*answers: Answer) -> Generator[tuple[str, ServerState]]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads, server.block_on_close = True, False
-    state = ServerState(list(answers))
-    server.state = state  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/v1", state
-    finally:
-        state.stopped.set()
-        server.shutdown()
-        server.server_close()
 
 
 def asking(url: str, **settings: Any) -> Endpoint:
@@ -167,6 +41,13 @@ def test_request_holds_messages_and_settings_and_the_reply_the_text() -> None:
     limits = {"max_completion_tokens": 8, "temperature": 0.5, "user": "x"}
     assert state.seen == [{"model": "judge", "messages": messages} | limits]
     assert state.keys == [None]
+
+
+def test_a_draw_s_settings_are_sent_where_they_are_not_the_defaults() -> None:
+    with serving(say(completion())) as (url, state):
+        only(asking(url), request(temperature=0.7, top_p=0.9, seed=5, stop=("END", "\n\n")))
+    sent = {name: state.seen[0][name] for name in ("temperature", "top_p", "seed", "stop")}
+    assert sent == {"temperature": 0.7, "top_p": 0.9, "seed": 5, "stop": ["END", "\n\n"]}
 
 
 def test_replies_come_in_the_order_in_which_they_finish() -> None:
@@ -382,6 +263,50 @@ def test_every_metered_token_is_counted_once_and_priced() -> None:
     assert endpoint.cost == pytest.approx(80e-6)
 
 
+@pytest.mark.parametrize(
+    ("budget", "named"),
+    [
+        ({"budget_tokens": 36}, "budget_tokens = 36, with 36 tokens"),
+        ({"budget_cost": 120e-6, "price": Price(3.0, 5.0)}, "budget_cost = 0.00012, with 0.00012 spent"),
+    ],
+    ids=["tokens", "cost"],
+)
+def test_a_budget_ends_the_work_once_it_is_reached_and_what_came_is_kept(budget: dict[str, Any], named: str) -> None:
+    """A reply takes 10 + 2 tokens and costs (10 · 3 + 2 · 5) / 10⁶ = 40e-6: three of them reach either budget."""
+    with serving(say(completion())) as (url, state):
+        endpoint, kept = asking(url, max_concurrency=1, **budget), list[int]()
+        with pytest.raises(UserError, match="the budget is used up") as caught:
+            for index, _ in endpoint.complete_all([request() for _ in range(5)]):
+                kept.append(index)
+        assert named in str(caught.value)
+        assert kept == [0, 1, 2] and len(state.seen) == 3
+        rest = asking(url, max_concurrency=1, **budget)
+        assert len(list(rest.complete_all([request() for _ in range(2)]))) == 2
+
+
+def test_a_budget_that_just_suffices_is_no_error() -> None:
+    with serving(say(completion())) as (url, _):
+        assert len(list(asking(url, budget_tokens=24).complete_all([request(), request()]))) == 2
+
+
+def test_what_is_under_way_when_the_budget_is_reached_is_handed_out() -> None:
+    """Four at once, the first of which spends all: the other three were sent and paid for."""
+    with serving(say(completion()), slowly(0.3, completion())) as (url, state):
+        kept: list[int] = []
+        with pytest.raises(UserError, match="budget"):
+            for index, outcome in asking(url, max_concurrency=4, budget_tokens=1).complete_all([request()] * 9):
+                assert isinstance(outcome, ChatReply)
+                kept.append(index)
+        assert len(kept) == len(state.seen) == 4
+
+
+def test_no_failed_request_is_tried_again_past_the_budget() -> None:
+    paid_nonsense = json.dumps({"choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": 2}}).encode()
+    with serving(say(paid_nonsense)) as (url, state):
+        outcome = only(asking(url, budget_tokens=12))
+        assert isinstance(outcome, EndpointFailure) and outcome.num_attempts == len(state.seen) == 1
+
+
 def test_leaving_early_stops_the_rest() -> None:
     with serving(slowly(0.02, completion())) as (url, state):
         outcomes = asking(url, max_concurrency=2).complete_all(request() for _ in range(1000))
@@ -407,6 +332,9 @@ def test_error_in_the_source_of_requests_reaches_the_caller() -> None:
     [
         {"base_url": "localhost:8000/v1"},
         {"base_url": "http://x/v1/chat/completions"},
+        {"base_url": "http://x/v1/completions"},
+        {"budget_tokens": 0},
+        {"budget_cost": 1.0},
         {"max_concurrency": 0},
         {"timeout_seconds": 0},
         {"requests_per_minute": -1},
