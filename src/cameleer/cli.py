@@ -105,25 +105,16 @@ def verify(
 @app.command()
 def fetch(
     names: Annotated[list[str], typer.Argument(metavar="SUITE|TASK...", help="Suites and tasks, as eval takes them.")],
+    overrides: Annotated[
+        list[str],
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting as eval takes it, e.g. judge.model=org/judge."),
+    ] = [],  # noqa: B006 - typer copies it
 ) -> None:
-    """Bring the datasets of tasks from the hub into the local mirror (CAMELEER_MIRROR), for work without a network."""
-    from cameleer.evals.config import find_eval_task, tasks_of
-    from cameleer.tasks.mirror import fetch_task
+    """Bring what evaluating tasks reads, for work without a network: datasets, language data, weights of judges."""
+    from cameleer.core.config import apply_overrides
+    from cameleer.evals.fetch import fetch_for_evaluation
 
-    failures: list[str] = []
-    for name in dict.fromkeys(task for given in names for task in tasks_of(given)):
-        try:
-            files = fetch_task(find_eval_task(name))
-        except UserError as failure:
-            failures.append(name)
-            console.print(f"[red]{name}:[/] {escape(failure.what)}")
-            continue
-        fetched = f"{len(files)} file(s) in the mirror" if files else "generated, nothing to fetch"
-        console.print(f"{name}: {fetched}")
-    if failures:
-        raise UserError(
-            f"not fetched: {', '.join(failures)}.", "The others are in the mirror; the lines above say why."
-        )
+    fetch_for_evaluation(names, apply_overrides({}, overrides))
 
 
 @app.command()

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from cameleer.core.config import Config
 from cameleer.core.errors import UserError, did_you_mean
 from cameleer.core.stage import BASE, Input, InputKind, StageConfig
-from cameleer.tasks import SealedReader, Task, find_task
+from cameleer.tasks import Judge, SealedReader, Task, find_task
 
 
 class RefusalMethod(StrEnum):
@@ -46,6 +46,11 @@ class JudgeConfig(Config):
         if self.endpoint is not None and self.model is None:
             raise ValueError(f"endpoint = '{self.endpoint}' without a model; set judge.model to its name there")
         return self
+
+
+def asks_model(kind: Judge, config: JudgeConfig) -> bool:
+    """Whether tasks of a kind are judged by `judge.model`."""
+    return kind is not Judge.REFUSAL or config.refusal is RefusalMethod.RUBRIC
 
 
 SUITES: dict[str, tuple[str, ...]] = {

@@ -15,7 +15,7 @@ from typing import Any
 from cameleer.core.errors import UserError
 from cameleer.core.types import Problem
 from cameleer.evals.alpaca import judge_pairs, score
-from cameleer.evals.config import JudgeConfig, RefusalMethod
+from cameleer.evals.config import JudgeConfig, RefusalMethod, asks_model
 from cameleer.evals.href import HrefItem, Result, judge_href
 from cameleer.evals.length_control import Control, published_control
 from cameleer.evals.records import ItemRecord
@@ -40,9 +40,7 @@ class Judges:
 
     def require(self, kind: Kind) -> None:
         """Raise a UserError where the judge that a kind of task takes is not configured, before any work is done."""
-        config = self._config
-        asks_model = kind is not Kind.REFUSAL or config.refusal is RefusalMethod.RUBRIC
-        if asks_model and config.model is None:
+        if asks_model(kind, self._config) and self._config.model is None:
             raise UserError(
                 f"Tasks of the kind '{kind.value}' are judged by a model, and no judge is configured.",
                 "Set judge.model, and judge.endpoint where the model is behind an OpenAI-compatible server; "

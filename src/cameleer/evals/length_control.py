@@ -133,6 +133,11 @@ def standardised(baseline_lengths: Sequence[int], lengths: Sequence[int]) -> Arr
 
 def published_control() -> Control:
     """The published difficulties and gamed rows, for AlpacaEval's 805 instructions in their order. From the hub."""
+    return read_control(published_file())
+
+
+def published_file() -> Path:
+    """The file that holds them in the hub's cache, fetched first if need be; a UserError where it cannot be had."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -147,7 +152,7 @@ def published_control() -> Control:
     from cameleer.model.source import check_digest
 
     check_digest(Path(path), PUBLISHED_SHA256)
-    return read_control(Path(path))
+    return Path(path)
 
 
 def read_control(path: Path) -> Control:

@@ -16,6 +16,7 @@ import json
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -77,13 +78,18 @@ class Encoder:
         return self._encoded[text]
 
 
+def encoder_folder(spec: str) -> Path:
+    """The folder of an encoder's spec, fetched first if need be."""
+    # Hub names without an organisation are an old form that resolve_model does not know.
+    return resolve_model({"roberta-large": "FacebookAI/roberta-large"}.get(spec, spec))
+
+
 def load_encoder(spec: str = DEFAULT_ENCODER, layer: int = DEFAULT_LAYER) -> Encoder:
     """The encoder of a folder or hub id, cut after `layer` (1: the first).
 
     Raises UserError when the model has fewer layers or leaves weights unset.
     """
-    # Hub names without an organisation are an old form that resolve_model does not know.
-    folder = resolve_model({"roberta-large": "FacebookAI/roberta-large"}.get(spec, spec))
+    folder = encoder_folder(spec)
     config = AutoConfig.from_pretrained(folder)
     if not 1 <= layer <= config.num_hidden_layers:
         raise UserError(f"{spec}: layer {layer} was asked for; it has layers 1 to {config.num_hidden_layers}.")

@@ -67,6 +67,13 @@ NLTK_RESOURCES: dict[str, NltkResource] = {
 }
 
 
+READ_BY_VERIFIER: dict[str, tuple[str, ...]] = {
+    "ifeval": ("punkt_tab",),
+    "ifeval_ood": tuple(NLTK_RESOURCES),
+}
+"""What each verifier reads of it; verifiers that are not here read none."""
+
+
 def nltk_resource(name: str) -> Path:
     """The folder that holds the files of a resource, fetched first if need be.
 

@@ -6,14 +6,17 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cameleer.core.errors import UserError
 from cameleer.core.wheels import Wheel
-from cameleer.verify.instructions import language_data
+from cameleer.verify import verify
+from cameleer.verify.instructions import language_data, ood_text
 from cameleer.verify.instructions.language_data import (
     NLTK_RESOURCES,
+    READ_BY_VERIFIER,
     NltkResource,
     detect_language,
     english_stop_words,
@@ -233,3 +236,32 @@ def test_importing_reads_nothing() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == ""
+
+
+def rows_of(verifier: str) -> list[tuple[str, Any]]:
+    """A response and a target for every instruction of a verifier."""
+    file = Path(__file__).parents[3] / "cases" / f"{verifier}.jsonl"
+    cases = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [
+        (case["response"], case.get("target") or {"instruction_id_list": [case["id"]], "kwargs": [case["kwargs"]]})
+        for case in cases
+    ]
+
+
+@pytest.mark.skipif(None in REAL_FOLDERS.values(), reason="not on this machine; the network test fetches it")
+@pytest.mark.parametrize("verifier", READ_BY_VERIFIER)
+def test_a_verifier_reads_what_is_fetched_for_it_and_no_more(verifier: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: set[str] = set()
+
+    def watched(name: str) -> Path:
+        asked.add(name)
+        folder = REAL_FOLDERS[name]
+        assert folder is not None
+        return folder
+
+    for cached in (punkt_english, english_stop_words, ood_text._tagger, ood_text.sentences):
+        cached.cache_clear()
+    monkeypatch.setattr(language_data, "nltk_resource", watched)
+    for response, target in rows_of(verifier):
+        verify(response, verifier, target)
+    assert asked == set(READ_BY_VERIFIER[verifier])
