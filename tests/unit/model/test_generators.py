@@ -75,7 +75,7 @@ def vllm_source(folder: Path) -> Iterator[Source]:
         model, folder / "log", python, dtype="float32", arguments=arguments, environment=cpu, max_concurrency=16
     )
     with server:
-        yield Source(lambda stop_ids=(): server.generator(stop_ids), plain, decode, 1e-4, 20_000)
+        yield Source(lambda stop_ids=(): server.generator(stop_ids), plain, decode, 1e-3, 20_000)
 
 
 def reference(source: Source, prompt: list[int], completion: Completion, sampling: Sampling) -> Tensor:
