@@ -13,6 +13,7 @@ from cameleer.verify.instructions.ood_text import bare, sentences, tokens, witho
 
 MIN_PARENTHESES_DEPTH = 5
 MIN_QUOTES_DEPTH = 3
+MAX_PROGRAM_CHARACTERS = 1 << 17
 
 _OPENING_OF = {")": "(", "]": "[", "}": "{"}
 _LETTERED_OPTIONS = re.compile(r"\W*[aA]\W*[bB]\W*[cC]\W*")
@@ -201,8 +202,11 @@ def camel_case(response: str) -> bool:
     published. Here the whole response, or the whole of one code fence around it, must parse, and every name that it
     assigns (parameters, loop and `with` targets, attributes and the like included; not functions, classes and modules)
     begins with a small letter and holds no underscore after leading ones. At least one name is assigned. Comments and
-    docstrings are code.
+    docstrings are code. A response of more than MAX_PROGRAM_CHARACTERS does not follow: parsing takes a hundred times
+    its memory.
     """
+    if len(response) > MAX_PROGRAM_CHARACTERS:
+        return False
     fenced = _FENCED.fullmatch(response.strip())
     try:
         program = ast.parse(fenced[1] if fenced else response)

@@ -48,6 +48,8 @@ from cameleer.verify.verdict import Outcome, Verdict, graded
 MAX_DETAIL_CHARACTERS = 500
 MAX_BLOCKS = 64
 """Of a response with more fenced blocks, the first are not looked at: each costs a parse."""
+MAX_CHARACTERS = 1 << 18
+"""Of a response: what no answer comes near to, and few enough to parse, which takes a hundred times their memory."""
 _FENCE = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)(?:^[ \t]*```|\Z)", re.MULTILINE | re.DOTALL)
 _CLOSING_FENCE = re.compile(r"^[ \t]*```", re.MULTILINE)
 _OPTIONAL = {"prefix": str, "limits": dict, "libraries": bool, "requires": list}
@@ -85,6 +87,9 @@ def seconds_needed(target: dict[str, Any]) -> float:
 
 def find_program(response: str, target: Mapping[str, Any]) -> str | Verdict:
     """The code of a response that is to be judged, by the rule above, or the verdict `unparseable`."""
+    if len(response) > MAX_CHARACTERS:
+        reason = f"a response of {len(response):,} characters; {MAX_CHARACTERS:,} are read"
+        return Verdict(Outcome.UNPARSEABLE, 0.0, {"reason": reason})
     prompt: str | None = target.get("prompt")
     wanted = _wanted_names(target)
     blocks = [match[1] for match in _FENCE.finditer(response)][-MAX_BLOCKS:]
