@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import Any
 
 import httpx
+import torch
 
 from cameleer.core.errors import UserError
 from cameleer.model import server_guard
@@ -129,6 +130,9 @@ class VllmServer:
         command += ["--served-model-name", self.model_name, "--host", HOST, "--port", str(self._port)]
         command += ["--dtype", self.dtype, "--max-num-seqs", str(self.max_concurrency)]
         command += ["--logprobs-mode", "processed_logprobs", "--generation-config", "vllm"]
+        if not torch.cuda.is_available():
+            # On a CPU, vLLM 0.32 dies of a prompt that it splits while the request has a seed.
+            command.append("--no-enable-chunked-prefill")
         return [*command, *self.arguments]
 
     def _wait(self) -> int | None:
@@ -188,9 +192,9 @@ def _port(wanted: int | None) -> int:
 
 def _last_words(log: Path) -> str:
     """The first error that a log names, which later ones follow from, and its last lines."""
-    lines = [line.rstrip()[-MAX_SHOWN_CHARACTERS:] for line in log.read_text("utf-8", "replace").splitlines()]
-    lines = [line for line in lines if line.strip()]
+    lines = [line.rstrip() for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
+    named = [line for line in lines if re.search(r"\w(Error|Exception): |No module named", line)]
+    errors = [line for line in named if not re.search(r"\b(INFO|WARNING)\b", line)]
     last = lines[-NUM_SHOWN_LINES:]
-    errors = [line for line in lines if re.search(r"\w(Error|Exception): |No module named", line)]
-    first = [line for line in errors[:1] if line not in last]
-    return "\n".join(f"    {line}" for line in [*first, *last])
+    shown = [*(line for line in errors[:1] if line not in last), *last]
+    return "\n".join(f"    {line[-MAX_SHOWN_CHARACTERS:]}" for line in shown)
