@@ -1,8 +1,8 @@
 """lm-evaluation-harness on given prompts. Runs in its own environment, .peers/lm_eval.
 
-    .peers/lm_eval/bin/python benchmarks/peers/lm_eval_scores.py TASK MODEL QUESTIONS ANSWERS MAX_NEW_TOKENS
+    .peers/lm_eval/bin/python benchmarks/peers/lm_eval_scores.py TASK MODEL QUESTIONS ANSWERS MAX_NEW_TOKENS [DTYPE]
 
-Its HFLM tokenises and computes, its own code of each task scores.
+DTYPE is float32 or float64. Its HFLM tokenises and computes, its own code of each task scores.
 """
 
 import json
@@ -62,11 +62,11 @@ def ifeval_score(response: str, target: dict) -> float:
 
 
 def main() -> None:
-    task, folder, asked, answered, max_new_tokens = sys.argv[1:]
+    task, folder, asked, answered, max_new_tokens, *dtype = sys.argv[1:]
     questions = json.loads(Path(asked).read_text())
     # Not AutoTokenizer, which loses this model's pre-tokenizer.
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, *dtype or ["float32"]))
     lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=8, max_length=4096)
     same = [lm.tok_encode(each["prompt"], add_special_tokens=False) == each["ids"] for each in questions]
     if task == "truthfulqa":

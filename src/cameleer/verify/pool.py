@@ -99,7 +99,8 @@ class VerifierPool:
     def verify_all(self, items: Iterable[Item]) -> Iterator[tuple[int, Verdict, float]]:
         """Judge a stream of items and give (index, verdict, seconds) as they are done.
 
-        Items are taken as they can be worked on, so that a stream may be endless. Raises what `submit`'s future raises.
+        Items are taken as they can be worked on, so that a stream may be endless. One that its verifier refuses, for a
+        target that is malformed, has the outcome `error` like one whose worker died: it ends no stream.
         """
         waiting: dict[Future[Judged], int] = {}
         for index, item in enumerate(items):
@@ -170,8 +171,12 @@ class VerifierPool:
 def _finished(waiting: "dict[Future[Judged], int]", timeout: float | None) -> Iterator[tuple[int, Verdict, float]]:
     done, _ = wait(waiting, timeout, FIRST_COMPLETED)
     for future in sorted(done, key=waiting.__getitem__):
-        judged = future.result()
-        yield waiting.pop(future), judged.verdict, judged.seconds
+        index = waiting.pop(future)
+        try:
+            judged = future.result()
+        except UserError as refused:
+            judged = Judged(Verdict(Outcome.ERROR, None, {"error": str(refused)}), 0.0)
+        yield index, judged.verdict, judged.seconds
 
 
 def _complete(future: "Future[Judged]", judge: Callable[[], Judged]) -> None:

@@ -383,3 +383,37 @@ def test_what_could_not_be_judged_is_tried_again(
     assert first["scores"][0]["num_judged"] == 0
     again = evaluate({"m": model_folder}, config_of("m"), tmp_path, "model", SEED)
     assert again["scores"][0]["num_judged"] == 6
+
+
+def test_an_item_whose_target_is_refused_is_counted_and_ends_nothing(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 6 items the second has a target that its verifier does not take: 5 are judged, one is an error."""
+    bad = find_eval_task(TASK).problems(6, SEED)[1]
+
+    def judge(response: str, verifier: str, target: Any) -> Verdict:
+        return verify(response, verifier, "five" if response == bad.gold else target)
+
+    folder = copies(model_folder, tmp_path, 1)[0]
+    script(monkeypatch, {folder: lambda index, problem: problem.gold}, num_items=6)
+    monkeypatch.setattr(verifiers, "verify", judge)
+    [score] = evaluate({"m": folder}, config_of("m"), tmp_path / "out", "model", SEED)["scores"]
+    assert (score["score"], score["num_judged"], score["outcomes"]["error"]) == (1.0, 5, 1)
+    [record] = [each for each in read_items(tmp_path / "out/items/m" / f"{TASK}.jsonl") if each["outcome"] == "error"]
+    assert record["id"] == bad.id and "five" in record["detail"]["error"]
+
+
+ODD = {"empty": "", "blank": " \n", "a megabyte": "7" * (1 << 20), "control characters": "\0\x01\x1b[31m\x7f"}
+
+
+@pytest.mark.parametrize("response", ODD.values(), ids=ODD)
+def test_no_response_is_too_odd_to_be_recorded(
+    response: str, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing, a megabyte and control characters: judged like any other, and read back as they were."""
+    folder = copies(model_folder, tmp_path, 1)[0]
+    script(monkeypatch, {folder: lambda index, problem: response}, num_items=2)
+    [score] = evaluate({"m": folder}, config_of("m", num_items=2), tmp_path / "out", "model", SEED)["scores"]
+    assert (score["score"], score["num_judged"]) == (0.0, 2)
+    records = read_items(tmp_path / "out/items/m" / f"{TASK}.jsonl")
+    assert [record["response"] for record in records] == [response] * 2

@@ -98,6 +98,7 @@ def test_verdicts_come_back_with_their_index_and_time(pool: VerifierPool) -> Non
         ("crash", Outcome.ERROR, "signal 11"),
         ("raise", Outcome.ERROR, "ValueError: broken"),
         ("leave", Outcome.ERROR, "SystemExit"),
+        ("refuse", Outcome.ERROR, "bad target"),
     ],
 )
 def test_a_bad_item_harms_no_other(pool: VerifierPool, verifier: str, outcome: Outcome, said: str) -> None:
