@@ -78,6 +78,7 @@ def _alias_substring(response: str, answers: Sequence[str]) -> Verdict:
 _TOKENS = re.compile(r"[^ -]+")
 _NUMBER = re.compile(r"\s*[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?\s*")
 _PUNCTUATION = str.maketrans("", "", "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
+_ARTICLE_WORDS = frozenset(("a", "an", "the"))
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _LIST_MARKS = re.compile(r",(?![0-9])|;|\band\b")
 
@@ -111,6 +112,8 @@ def _bag(span: str) -> _Bag:
 
 def _normal_token(token: str) -> str:
     """In lower case, without articles and white space; a number as a decimal, anything else without punctuation."""
+    if token.isascii() and token.isalpha():  # Most tokens: the rest of this has nothing to do.
+        return "" if (word := token.lower()) in _ARTICLE_WORDS else word
     if _NUMBER.fullmatch(token):
         return str(float(token))
     bare = token.lower().translate(_PUNCTUATION)
