@@ -420,31 +420,33 @@ class _Run(Generic[Reply]):
     async def _pump(self, asks: Iterable[Ask[Reply]]) -> None:
         """As many workers as may be under way at once draw from one iterator: no more is drawn than can be sent."""
         numbered = enumerate(asks)
-        headers = {} if self._key == NO_KEY else {"Authorization": f"Bearer {self._key}"}
-        limits = httpx.Limits(max_connections=self._endpoint.max_concurrency)
         # A proxy cannot reach this machine's own servers.
         by_proxy = httpx.URL(self._endpoint.base_url).host not in ("localhost", "127.0.0.1", "::1")
-        async with httpx.AsyncClient(headers=headers, timeout=None, limits=limits, trust_env=by_proxy) as client:
+        settings: dict[str, Any] = {"timeout": None, "trust_env": by_proxy, "verify": httpx.create_ssl_context()}
+        if self._key != NO_KEY:
+            settings["headers"] = {"Authorization": f"Bearer {self._key}"}
 
-            async def work() -> None:
+        async def work() -> None:
+            # A client for each: one pool's work for a request grows with the connections that it holds.
+            async with httpx.AsyncClient(**settings) as client:
                 while not self._endpoint.used_up and (drawn := next(numbered, None)) is not None:
                     index, ask = drawn
                     self._results.put((index, self._redacted(await self._endpoint.ask(client, ask))))
 
-            workers = [asyncio.create_task(work()) for _ in range(self._endpoint.max_concurrency)]
-            try:
-                await asyncio.gather(*workers)
-                if (budget := self._endpoint.used_up) and next(numbered, None) is not None:
-                    raise UserError(
-                        f"{self._endpoint.base_url}: the budget is used up: {budget}.",
-                        "What has come is kept. Raise the budget and run again for the rest.",
-                    )
-            except UserError as error:
-                raise UserError(self._without_key(error.what), error.hint) from None
-            finally:
-                for worker in workers:
-                    worker.cancel()
-                await asyncio.gather(*workers, return_exceptions=True)
+        workers = [asyncio.create_task(work()) for _ in range(self._endpoint.max_concurrency)]
+        try:
+            await asyncio.gather(*workers)
+            if (budget := self._endpoint.used_up) and next(numbered, None) is not None:
+                raise UserError(
+                    f"{self._endpoint.base_url}: the budget is used up: {budget}.",
+                    "What has come is kept. Raise the budget and run again for the rest.",
+                )
+        except UserError as error:
+            raise UserError(self._without_key(error.what), error.hint) from None
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
 
     def _redacted(self, outcome: Reply | EndpointFailure) -> Reply | EndpointFailure:
         if not isinstance(outcome, EndpointFailure):
