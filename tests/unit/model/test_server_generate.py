@@ -13,7 +13,7 @@ from ids_server import sampling as answering
 from cameleer.core.errors import UserError
 from cameleer.model.endpoint import Endpoint, FailureKind
 from cameleer.model.generate import Completion, FinishReason, LocalGenerator, Sampling, generate
-from cameleer.model.server_generate import IncompleteError, ServerGenerator, read_stream
+from cameleer.model.server_generate import IncompleteError, ServerGenerator
 from cameleer.model.tiny import tiny_model
 
 LOCAL = LocalGenerator(tiny_model(seed=1), (), batch_size=1)
@@ -189,12 +189,17 @@ def test_the_deadline_keeps_the_tokens_that_came() -> None:
     assert found[1].ids == found[2].ids == ()
 
 
-def test_a_stream_cut_anywhere_is_read_up_to_its_last_whole_line() -> None:
-    body = b'data: {"choices": [{"token_ids": [4], "logprobs": {"token_logprobs": [-1.5]}, "finish_reason": null}]}\n\n'
-    for end in range(2 * len(body) + 1):
-        received = (body * 2)[:end]
-        streamed = read_stream(received[: received.rfind(b"\n") + 1])
-        assert streamed.wrong is None and streamed.ids == [4] * received.count(b"}\n")
+def test_the_deadline_keeps_whole_lines_of_a_reply_that_stands_still_within_one() -> None:
+    line = b'data: {"choices": [{"token_ids": [4], "logprobs": {"token_logprobs": [-1.5]}, "finish_reason": null}]}\n\n'
+
+    def stand_still(handler: Any) -> None:
+        handler.start(200, 1000, {})
+        handler.wfile.write(line + line + line[:40])
+        handler.server_state.sleep(30)
+
+    with serving_ids(HONEST, stand_still) as (url, _):
+        [found] = generate(generator(url), [[5]], Sampling(9, deadline_seconds=1.0))
+    assert (found.ids, found.logprobs, found.finish_reason) == ((4, 4), (-1.5, -1.5), FinishReason.DEADLINE)
 
 
 def test_tokens_are_metered_and_a_budget_ends_the_work() -> None:
