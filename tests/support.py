@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from cameleer.core.errors import UserError
 from cameleer.core.log import read_metrics
-from cameleer.core.mixture import write_mixture
+from cameleer.core.mixture import MIXTURE
 from cameleer.core.stage import StageRun
 from cameleer.core.types import Example, Message
 from cameleer.model import attention
@@ -147,7 +147,7 @@ def write_inputs(folder: Path, num_rows: int = 20, kind: TinyKind = "llama") -> 
     """A tiny base model and a mixture on disk, as the inputs of an SFT stage."""
     save_model(tiny_model(kind), tiny_tokenizer(), folder / "base")
     (folder / "mixture").mkdir()
-    write_mixture(folder / "mixture", conversations(num_rows))
+    MIXTURE.write(folder / "mixture", conversations(num_rows))
     return {"model": folder / "base", "mixture": folder / "mixture"}
 
 

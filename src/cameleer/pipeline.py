@@ -31,7 +31,7 @@ class Kind:
 
     config: type[StageConfig]
     function: str
-    makes: InputKind | None
+    makes: tuple[InputKind, ...]
     """What a later stage can read of it."""
     every_rank: bool = False
     """Whether all ranks of a distributed launch run it; else rank 0 alone does and the others wait."""
@@ -40,9 +40,11 @@ class Kind:
 
 
 KINDS: dict[str, Kind] = {
-    "curate": Kind(CurateConfig, "cameleer.curate.run:run", makes=InputKind.MIXTURE, renders=False),
-    "sft": Kind(SFTConfig, "cameleer.sft.train:run", makes=InputKind.MODEL, every_rank=True),
-    "eval": Kind(EvalConfig, "cameleer.evals.run:run", makes=None),
+    "curate": Kind(
+        CurateConfig, "cameleer.curate.run:run", makes=(InputKind.MIXTURE, InputKind.PROBLEMS), renders=False
+    ),
+    "sft": Kind(SFTConfig, "cameleer.sft.train:run", makes=(InputKind.MODEL,), every_rank=True),
+    "eval": Kind(EvalConfig, "cameleer.evals.run:run", makes=()),
 }
 
 
@@ -60,15 +62,21 @@ def _check_reference(recipe: Recipe, stage: Stage, each: Input) -> None:
     where = f"{recipe.path}: [{stage.name}] {each.role} = '{each.reference}'"
     made_by = {other.name: KINDS[other.kind].makes for other in recipe.stages}
     if each.reference in made_by:
-        if made_by[each.reference] != each.kind:
-            raise UserError(f"{where}: stage '{each.reference}' does not make a {each.kind}.")
+        if each.kind not in made_by[each.reference]:
+            raise UserError(f"{where}: stage '{each.reference}' does not make a {each.kind.noun}.")
     elif each.kind is InputKind.FILE and not (recipe.folder / each.reference).exists():
         raise UserError(f"{where}: no such file under {recipe.folder.resolve()}.")
-    elif each.kind is InputKind.MIXTURE and artifact.read_manifest(recipe.folder / each.reference) is None:
-        stages = [name for name, makes in made_by.items() if makes == each.kind]
+    elif each.kind not in (InputKind.FILE, InputKind.MODEL) and not _is_made(recipe.folder / each.reference, each.kind):
+        stages = [name for name, makes in made_by.items() if each.kind in makes]
         raise UserError(
-            f"{where}: neither a stage of this recipe nor a mixture's folder.{did_you_mean(each.reference, stages)}"
+            f"{where}: neither a stage of this recipe nor a {each.kind.noun}'s folder."
+            + did_you_mean(each.reference, stages)
         )
+
+
+def _is_made(folder: Path, kind: InputKind) -> bool:
+    """Whether a folder outside the recipe is an artifact that holds one of these."""
+    return artifact.read_manifest(folder) is not None and (kind.file is None or (folder / kind.file).exists())
 
 
 class Ranks(Protocol):
@@ -168,6 +176,8 @@ def _resolve(recipe: Recipe, folder: Path, each: Input) -> Path:
         made = folder / each.reference
         if artifact.read_manifest(made) is None:
             raise UserError(f"{made}: not made yet.", f"Run stage '{each.reference}' first (leave out --only).")
+        if each.kind.file is not None and not (made / each.kind.file).exists():
+            raise UserError(f"{made}: holds no {each.kind.noun}.", f"Ask for some in [{each.reference}].")
         return made
     if each.kind is not InputKind.MODEL:
         return (recipe.folder / each.reference).resolve()
@@ -177,6 +187,9 @@ def _resolve(recipe: Recipe, folder: Path, each: Input) -> Path:
 
 
 def _identity(each: Input, path: Path) -> dict[str, str]:
+    """What a stage's key says of an input. Of a made folder that is just the file read: its card may change freely."""
+    if each.kind.file is not None:
+        path = path / each.kind.file
     digest = artifact.content_digest(path) if path.is_dir() else digest_path(path)
     return {"name": each.reference, "digest": digest}
 

@@ -14,13 +14,26 @@ BASE = "base"
 class InputKind(StrEnum):
     """How a reference is looked up.
 
-    `model`: "base", a stage that makes a model, or any model spec. `mixture`: a stage that makes a mixture, or its
-    folder. `file`: a path relative to the recipe.
+    `model`: "base", a stage that makes a model, or any model spec. `mixture`, `problems`, `pairs`, `reward_model`: a
+    stage that makes one, or its folder. `file`: a path relative to the recipe.
     """
 
     MODEL = "model"
     MIXTURE = "mixture"
+    PROBLEMS = "problems"
+    PAIRS = "pairs"
+    REWARD_MODEL = "reward_model"
     FILE = "file"
+
+    @property
+    def noun(self) -> str:
+        """What messages call one of these."""
+        return {"pairs": "set of pairs", "problems": "set of problems"}.get(self, self.replace("_", " "))
+
+    @property
+    def file(self) -> str | None:
+        """The one file of a made folder that a reader depends on; None where it depends on the whole folder."""
+        return f"{self}.parquet" if self in (InputKind.MIXTURE, InputKind.PROBLEMS, InputKind.PAIRS) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,10 @@ file = "data/answers.jsonl"         # relative to the recipe
 fields = { prompt = "q", completion = "a" }
 weight = 1
 upsample = true                     # repeat rows where there are too few
+
+[[curate.problems]]                 # prompts with verifiers, for prefs and rlvr; none of them is in the mixture
+task = "precise-if"
+count = 2000
 """
 
 from collections import Counter
@@ -152,15 +156,7 @@ class Source(Config):
     @classmethod
     def _version_is_here(cls, stated: int | None, info: ValidationInfo) -> int | None:
         name = info.data.get("task")
-        if name is None:
-            return stated
-        version = _training_task_version(name)
-        if stated not in (None, version):
-            raise ValueError(
-                f"the task '{name}' has version {version} here; remove task_version to take it, or install the "
-                "version of Cameleer that the recipe was made with"
-            )
-        return version
+        return stated if name is None else _checked_version(name, stated)
 
     @model_validator(mode="after")
     def _task_has_an_amount(self) -> Self:
@@ -171,6 +167,38 @@ class Source(Config):
         if self.task is not None and (self.fields is not None or self.upsample):
             raise ValueError(f"the task '{self.task}' needs neither fields nor upsample; remove them")
         return self
+
+
+class ProblemSource(Config):
+    """Problems of a task with role train, for preference synthesis and reinforcement learning."""
+
+    task: str
+    """A built-in task with role train."""
+    task_version: int | None = None
+    """The task's version, filled in when absent; a recipe that states one refuses any other."""
+    count: int = Field(gt=0)
+    """This many problems, none with a prompt of the mixture or of an earlier table."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _version_filled_in(cls, table: Any) -> Any:
+        return {"task_version": None, **table} if isinstance(table, dict) else table
+
+    @field_validator("task_version")
+    @classmethod
+    def _version_is_here(cls, stated: int | None, info: ValidationInfo) -> int | None:
+        return _checked_version(info.data["task"], stated) if "task" in info.data else stated
+
+
+def _checked_version(name: str, stated: int | None) -> int:
+    """The version of a task here. Raises ValueError if it is not the one that a recipe states."""
+    version = _training_task_version(name)
+    if stated not in (None, version):
+        raise ValueError(
+            f"the task '{name}' has version {version} here; remove task_version to take it, or install the "
+            "version of Cameleer that the recipe was made with"
+        )
+    return version
 
 
 def _training_task_version(name: str) -> int:
@@ -197,6 +225,8 @@ class CurateConfig(StageConfig):
     """Where the rows come from, one table `[[curate.sources]]` each."""
     num_rows: int | None = Field(default=None, gt=0)
     """Rows of the whole mixture, shared out exactly by the weights of the sources."""
+    problems: tuple[ProblemSource, ...] = ()
+    """Problems with verifiers that later stages train on, one table `[[curate.problems]]` each."""
     deduplicate: bool = True
     """Drop a conversation equal to an earlier one of its source, or to one that an earlier source gives the mixture."""
 

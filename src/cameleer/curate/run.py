@@ -7,6 +7,7 @@ wait on disk meanwhile (`spool`): memory holds some hundred bytes for each row t
 of the source being read.
 
     mixture.parquet   the conversations (`core.mixture`)
+    problems.parquet  the problems with verifiers, if the recipe asks for some (`core.problems`, `problems`)
     dropped.parquet   source, id, row, reason and excerpt of every dropped row (`dropped`)
     card.md           what is in the mixture, where it came from and what was left out (`card`)
 """
@@ -17,12 +18,14 @@ from contextlib import closing
 from typing import Any, NamedTuple
 
 from cameleer.core.artifact import Outcome
-from cameleer.core.mixture import write_mixture
+from cameleer.core.mixture import MIXTURE
+from cameleer.core.problems import PROBLEMS
 from cameleer.core.stage import StageRun
 from cameleer.core.types import Example
 from cameleer.curate.card import Tally, data_card, origin
 from cameleer.curate.config import CurateConfig
 from cameleer.curate.dropped import Dropped
+from cameleer.curate.problems import SeenPrompts, draw_problems
 from cameleer.curate.progress import Progress
 from cameleer.curate.sample import random_key, repeated
 from cameleer.curate.spool import Place, Spool, decode
@@ -40,11 +43,14 @@ def run(config: CurateConfig, stage: StageRun) -> Outcome:
             taker = Taker(stage, spool, dropped, config.deduplicate)
             taken = [taker.take(*each) for each in zip(config.sources, config.row_counts(), strict=True)]
         tallies = {each.source.name: Tally() for each in taken}
-        num_rows = write_mixture(stage.folder, _mixed(taken, stage.seed, spool, tallies))
+        seen = SeenPrompts()
+        num_rows = MIXTURE.write(stage.folder, _mixed(taken, stage.seed, spool, tallies, seen))
     assert num_rows == sum(each.num_rows for each in taken), num_rows
+    if config.problems:
+        PROBLEMS.write(stage.folder, draw_problems(config.problems, stage.seed, seen))
     card = data_card(stage.name, stage.seed, taken, dropped.reasons, tallies)
     (stage.folder / CARD).write_text(card, encoding="utf-8")
-    return _outcome(taken, dropped.reasons, tallies)
+    return _outcome(config, taken, dropped.reasons, tallies)
 
 
 class _Slot(NamedTuple):
@@ -58,13 +64,16 @@ class _Slot(NamedTuple):
     place: Place
 
 
-def _mixed(taken: Sequence[Taken], seed: int, spool: Spool, tallies: Mapping[str, Tally]) -> Iterator[Example]:
-    """All rows in the mixture's order, tallied on the way."""
+def _mixed(
+    taken: Sequence[Taken], seed: int, spool: Spool, tallies: Mapping[str, Tally], seen: SeenPrompts
+) -> Iterator[Example]:
+    """All rows in the mixture's order, tallied and their prompts taken on the way."""
     slots = sorted(slot for each in taken for slot in _slots(each, seed))
     with Progress("write the mixture (rows)", len(slots)) as progress:
         for number, slot in enumerate(slots, start=1):
             example = Example(slot.id, slot.source, decode(spool.read(slot.place)))
             tallies[slot.source].add(example)
+            seen.add(example.messages)
             yield example
             if number % ROWS_PER_TICK == 0:
                 progress.reach(number, "")
@@ -89,13 +98,20 @@ def _unique(id: str, used: dict[str, int]) -> str:
     return unique
 
 
-def _outcome(taken: Sequence[Taken], dropped: Mapping[str, Counter[str]], tallies: Mapping[str, Tally]) -> Outcome:
+def _outcome(
+    config: CurateConfig,
+    taken: Sequence[Taken],
+    dropped: Mapping[str, Counter[str]],
+    tallies: Mapping[str, Tally],
+) -> Outcome:
     summary = {
         "rows": sum(each.num_rows for each in taken),
         "dropped": sum(each.num_read - each.num_usable for each in taken),
         "turns": sum(sum(tally.turns) for tally in tallies.values()),
         "characters": sum(sum(tally.characters) for tally in tallies.values()),
     }
+    if config.problems:
+        summary["problems"] = sum(each.count for each in config.problems)
     sources = {each.source.name: _facts(each, dropped.get(each.source.name, Counter())) for each in taken}
     return Outcome(counts={**summary, "sources": sources}, summary=summary)
 

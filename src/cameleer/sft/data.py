@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cameleer.core.errors import UserError
 from cameleer.core.log import ticker
-from cameleer.core.mixture import read_mixture
+from cameleer.core.mixture import MIXTURE
 from cameleer.core.render import Renderer
 from cameleer.core.training import Overlong
 from cameleer.core.types import Example
@@ -39,7 +39,7 @@ class Rows:
 
 def load_rows(mixture: Path, renderer: Renderer, max_tokens: int, overlong: Overlong, shown: bool = True) -> Rows:
     """Render every conversation of a mixture. Raises UserError naming the row that cannot be trained on."""
-    examples = list(read_mixture(mixture))
+    examples = list(MIXTURE.read(mixture))
     rendered: list[tuple[str, RenderedRow]] = []
     with ticker("tokenise", len(examples), shown=shown) as progress:
         for example in examples:

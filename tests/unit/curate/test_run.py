@@ -12,7 +12,7 @@ import pytest
 
 from cameleer.core.artifact import Outcome
 from cameleer.core.errors import UserError
-from cameleer.core.mixture import MIXTURE, read_mixture
+from cameleer.core.mixture import MIXTURE
 from cameleer.core.stage import StageRun
 from cameleer.core.types import Example, Message
 from cameleer.curate import progress, take
@@ -38,7 +38,7 @@ def curate(folder: Path, *sources: dict[str, Any], seed: int = 0, out: str = "ou
 
 
 def mixture(folder: Path, out: str = "out") -> list[Example]:
-    return list(read_mixture(folder / out))
+    return list(MIXTURE.read(folder / out))
 
 
 def dropped(folder: Path) -> list[dict[str, Any]]:
@@ -82,7 +82,7 @@ def test_all_rows_of_a_source_exactly_and_shuffled(tmp_path: Path) -> None:
         },
     }
     assert outcome.summary == {key: value for key, value in outcome.counts.items() if key != "sources"}
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [CARD, DROPPED, MIXTURE]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [CARD, DROPPED, MIXTURE.name]
 
 
 def test_counts_and_fractions_are_exact(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path: Path)
     for out, seed in (("one", 5), ("again", 5), ("other", 6)):
         curate(tmp_path, *sources, seed=seed, out=out)
     assert files_of(tmp_path / "one") == files_of(tmp_path / "again")
-    assert files_of(tmp_path / "one")[MIXTURE] != files_of(tmp_path / "other")[MIXTURE]
+    assert files_of(tmp_path / "one")[MIXTURE.name] != files_of(tmp_path / "other")[MIXTURE.name]
     chosen = [{row.id for row in mixture(tmp_path, out) if row.source == "a"} for out in ("one", "other")]
     assert chosen[0] != chosen[1]
 
@@ -291,7 +291,7 @@ class TestRefusals:
     def refusal(self, folder: Path, *sources: dict[str, Any], **settings: Any) -> str:
         with pytest.raises(UserError) as error:
             curate(folder, *sources, **settings)
-        assert not (folder / "out" / MIXTURE).exists()
+        assert not (folder / "out" / MIXTURE.name).exists()
         return str(error.value)
 
     def test_too_few_rows(self, tmp_path: Path) -> None:

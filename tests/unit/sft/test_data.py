@@ -6,7 +6,7 @@ import pytest
 from support import conversations
 
 from cameleer.core.errors import UserError
-from cameleer.core.mixture import write_mixture
+from cameleer.core.mixture import MIXTURE
 from cameleer.core.render import Renderer
 from cameleer.core.types import Example, Message
 from cameleer.model.tiny import tiny_tokenizer
@@ -18,7 +18,7 @@ QUESTION = Message("user", "Name a colour.")
 
 def mixture(folder: Path, rows: list[Example]) -> Path:
     folder.mkdir(exist_ok=True)
-    write_mixture(folder, rows)
+    MIXTURE.write(folder, rows)
     return folder
 
 
