@@ -23,7 +23,7 @@ import torch
 from cameleer.core.artifact import CHECKPOINTS, METRICS
 from cameleer.core.digest import read_digest
 from cameleer.core.log import read_metrics
-from cameleer.core.mixture import write_mixture
+from cameleer.core.mixture import MIXTURE
 from cameleer.core.stage import StageRun
 from cameleer.core.types import Example, Message
 from cameleer.model.source import resolve_model
@@ -43,7 +43,7 @@ def write_data(folder: Path, count: int) -> None:
         numbers = [source.randrange(100) for _ in range(source.randrange(2, 12))]
         question = Message("user", "Add " + ", ".join(map(str, numbers)) + ".")
         rows.append(Example(str(number), "sums", (question, Message("assistant", str(sum(numbers))))))
-    write_mixture(folder, rows)
+    MIXTURE.write(folder, rows)
 
 
 def train_here(folder: Path, model: Path, mixture: Path, steps: int) -> None:

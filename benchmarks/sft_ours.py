@@ -16,7 +16,7 @@ import transformers
 
 from cameleer.core.artifact import METRICS
 from cameleer.core.log import MetricsLog, read_metrics
-from cameleer.core.mixture import write_mixture
+from cameleer.core.mixture import MIXTURE
 from cameleer.core.stage import StageRun
 from cameleer.core.types import Example, Message
 from cameleer.sft import train as sft
@@ -49,7 +49,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> StageRun:
     rows = [json.loads(line)["messages"] for line in itertools.islice(lines, count)]
     mixture = folder / "mixture"
     mixture.mkdir()
-    write_mixture(
+    MIXTURE.write(
         mixture, [Example(str(i), "chats", tuple(Message(**turn) for turn in row)) for i, row in enumerate(rows)]
     )
     draft = folder / "model"
