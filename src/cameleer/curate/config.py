@@ -184,6 +184,12 @@ class ProblemSource(Config):
     def _version_filled_in(cls, table: Any) -> Any:
         return {"task_version": None, **table} if isinstance(table, dict) else table
 
+    @field_validator("task")
+    @classmethod
+    def _task_is_for_training(cls, name: str) -> str:
+        _training_task_version(name)
+        return name
+
     @field_validator("task_version")
     @classmethod
     def _version_is_here(cls, stated: int | None, info: ValidationInfo) -> int | None:
