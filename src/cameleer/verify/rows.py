@@ -26,16 +26,12 @@ def verify_rows(
     """Judge the rows of `source` and write `out`; the number of rows of each outcome.
 
     A row is {"id", "verifier", "target", "response"}; further keys are ignored. A verdict is {"id", "outcome",
-    "score", "detail", "seconds"}, in the order of the rows. All rows are checked before the first is judged, and `out`
-    appears whole or not at all. Memory does not grow with the number of rows. Raises UserError, with file and line,
-    for a row that is malformed, names no known verifier, or has a target that its verifier refuses.
+    "score", "detail", "seconds"}, in the order of the rows. All rows are read before the first is judged, a target is
+    checked by its verifier when its row's turn comes, and `out` appears whole or not at all. Memory does not grow with
+    the number of rows. Raises UserError, with file and line, for a row that is malformed, names no known verifier, or
+    has a target that its verifier refuses; and for settings that mean nothing.
     """
-    if out.resolve() == source.resolve():
-        raise UserError(f"{out} would replace the rows that it is made from.", "Name another file with --out.")
-    if not source.is_file():
-        hint = f"It holds a row in each line, with {', '.join(KEYS)}, and is read twice, so it cannot be a pipe."
-        raise UserError(f"There is no file {source}.", hint)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    _check(source, out, num_workers, deadline_seconds)
     verifiers = Counter(row["verifier"] for _, row in _read_rows(source))
     if "code" in verifiers:
         announce_protections()
@@ -60,6 +56,27 @@ def verify_rows(
         draft.unlink(missing_ok=True)
     console.print(f"{num_rows} rows: {_summary(counts)}; verdicts: {out}", markup=False)
     return dict(counts)
+
+
+def _check(source: Path, out: Path, num_workers: int | None, deadline_seconds: float) -> None:
+    """A UserError for what would only fail once the work is done; makes the folder of `out`."""
+    if num_workers is not None and num_workers < 1:
+        raise UserError(
+            f"The number of workers must be at least 1, but is {num_workers}.", "Leave it out: one per core."
+        )
+    if not deadline_seconds > 0:
+        raise UserError(f"The deadline must be more than 0 seconds, but is {deadline_seconds:g}.")
+    if out.resolve() == source.resolve():
+        raise UserError(f"{out} would replace the rows that it is made from.", "Name another file with --out.")
+    if not source.is_file():
+        hint = f"It holds a row in each line, with {', '.join(KEYS)}, and is read twice, so it cannot be a pipe."
+        raise UserError(f"There is no file {source}.", hint)
+    if out.is_dir():
+        raise UserError(f"{out} is a folder.", "Name with --out the file that is to hold the verdicts.")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as failure:
+        raise UserError(f"{out} cannot be written: {failure}", "Name another file with --out.") from None
 
 
 def _summary(counts: Counter[str]) -> str:

@@ -70,6 +70,26 @@ def test_a_missing_file_and_a_file_onto_itself_are_refused(tmp_path: Path) -> No
     assert source.read_text()
 
 
+@pytest.mark.parametrize(
+    ("out", "settings", "said"),
+    [
+        (".", {}, "is a folder"),
+        ("rows.jsonl/out.jsonl", {}, "cannot be written"),
+        ("out.jsonl", {"num_workers": 0}, "at least 1, but is 0"),
+        ("out.jsonl", {"num_workers": -1}, "at least 1, but is -1"),
+        ("out.jsonl", {"deadline_seconds": 0.0}, "more than 0 seconds"),
+        ("out.jsonl", {"deadline_seconds": float("nan")}, "more than 0 seconds"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused_before_any_row_is_judged(
+    tmp_path: Path, out: str, settings: dict[str, Any], said: str
+) -> None:
+    source = write(tmp_path / "rows.jsonl", [row(0, verifier="math")])
+    with pytest.raises(UserError, match=said):
+        verify_rows(source, tmp_path / out, **settings)
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
 def test_half_of_a_character_in_a_response_ends_no_run(tmp_path: Path) -> None:
     rows, out = tmp_path / "rows.jsonl", tmp_path / "new" / "out.jsonl"
     rows.write_text('{"id": "\\ud83d", "verifier": "number", "target": "1", "response": "\\ud83d 1"}\n')
