@@ -8,10 +8,11 @@
 
 Which of these a task takes follows from the same settings that evaluate it, so that what was fetched for a table
 `judge` is what an evaluation with this table reads. What is here already is not brought again; what cannot be had does
-not keep the rest from coming.
+not keep the rest from coming. An evaluation asks for the same things by `read_besides_datasets` before it begins, so
+that what is lacking is said before anything is generated.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,47 +34,57 @@ def fetch_for_evaluation(names: Sequence[str], settings: dict[str, Any]) -> None
     """
     config = EvalConfig.parse({"tasks": tuple(names), **settings}, where="eval")
     tasks = [find_eval_task(name) for name in config.task_names]
-    failures = [task.name for task in tasks if not _brought(task.name, partial(_datasets, task))]
-    here = [task for task in tasks if task.name not in failures]
-    resources = dict.fromkeys(name for task in here for name in _language_data(task))
-    kinds = dict.fromkeys(task.judge for task in tasks if task.judge is not None)
-    needs = dict(need for kind in kinds for need in _judge_needs(kind, config.judge))
-    others = {f"language data {name}": partial(_folder, partial(nltk_resource, name)) for name in resources} | needs
-    failures += [name for name, bring in others.items() if not _brought(name, bring)]
+    verifiers: set[str] = set()
+
+    def datasets(task: Task) -> str:
+        """A task's problems have one verifier, which the first of them names."""
+        files = fetch_task(task)
+        verifiers.add(next(iter(task.source(0))).verifier)
+        return f"{len(files)} file(s) in the mirror" if files else "generated, no dataset"
+
+    found = [(task.name, _attempt(task.name, partial(datasets, task))) for task in tasks]
+    kinds = {task.judge for task in tasks if task.judge is not None}
+    others = read_besides_datasets(verifiers, kinds, config.judge)
+    if Judge.ALPACA in kinds:
+        others["difficulties of AlpacaEval"] = partial(_folder, _difficulties)
+    found += [(name, _attempt(name, bring)) for name, bring in others.items()]
+    failures = {name: failure for name, failure in found if failure is not None}
     if failures:
-        raise UserError(f"not fetched: {', '.join(failures)}.", "All else is here; the lines above say why.")
+        advice = dict.fromkeys(failure.hint for failure in failures.values() if failure.hint)
+        raise UserError(
+            f"not fetched: {', '.join(failures)}.", "\n".join(["All else is here; the lines above say why.", *advice])
+        )
 
 
-def _brought(name: str, bring: Callable[[], str]) -> bool:
-    """Bring a thing and say where it is, or why it is not here."""
+def _attempt(name: str, bring: Callable[[], str]) -> UserError | None:
+    """Bring a thing and say where it is; or say why it is not here, and return that."""
     try:
         console.print(f"{escape(name)}: {escape(bring())}", soft_wrap=True)
     except UserError as failure:
         console.print(f"[red]{escape(name)}:[/] {escape(failure.what)}", soft_wrap=True)
-        return False
-    return True
+        return failure
+    return None
 
 
-def _datasets(task: Task) -> str:
-    files = fetch_task(task)
-    return f"{len(files)} file(s) in the mirror" if files else "generated, no dataset"
+def read_besides_datasets(
+    verifiers: Iterable[str], kinds: Iterable[Judge], config: JudgeConfig
+) -> dict[str, Callable[[], str]]:
+    """What verifiers and judges read on this machine, by name, with what brings it and says where it is.
 
-
-def _language_data(task: Task) -> Sequence[str]:
-    """A task's problems have one verifier, which the first of them names."""
-    return READ_BY_VERIFIER.get(next(iter(task.source(0))).verifier, ())
+    AlpacaEval's difficulties are not among it: only all of its instructions together take them.
+    """
+    resources = [name for verifier in sorted(verifiers) for name in READ_BY_VERIFIER.get(verifier, ())]
+    language = {f"language data {name}": partial(_folder, partial(nltk_resource, name)) for name in resources}
+    return language | dict(need for kind in sorted(kinds) for need in _judge_needs(kind, config))
 
 
 def _judge_needs(kind: Judge, config: JudgeConfig) -> Iterator[tuple[str, Callable[[], str]]]:
-    """What a kind of judgement reads on this machine, by name, with what brings it."""
     if asks_model(kind, config) and config.endpoint is None:
         yield f"judge {config.model or ''}".strip(), partial(_judge_weights, config.model)
     if kind is Judge.REFUSAL and config.refusal is RefusalMethod.WILDGUARD:
         yield f"classifier {config.wildguard}", partial(_judge_weights, config.wildguard)
     if kind is Judge.HREF:
         yield f"encoder {config.encoder}", partial(_folder, partial(_encoder, config.encoder))
-    if kind is Judge.ALPACA:
-        yield "difficulties of AlpacaEval", partial(_folder, _difficulties)
 
 
 def _judge_weights(spec: str | None) -> str:

@@ -138,7 +138,7 @@ def published_control() -> Control:
 
 def published_file() -> Path:
     """The file that holds them in the hub's cache, fetched first if need be; a UserError where it cannot be had."""
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
@@ -146,8 +146,9 @@ def published_file() -> Path:
     except (OSError, HfHubHTTPError) as failure:
         first_line = (str(failure).strip().splitlines() or [type(failure).__name__])[0]
         raise UserError(
-            f"The published difficulties of AlpacaEval are not in the hub's cache, and it did not answer: {first_line}",
-            "Set HF_ENDPOINT to a mirror, or let difficulties be fitted on annotations of other models.",
+            "The published difficulties of AlpacaEval are not in the hub's cache, and"
+            f" {constants.ENDPOINT} did not give them: {first_line}",
+            "`cameleer fetch alpaca-eval` brings them where there is a network; HF_ENDPOINT names another hub.",
         ) from None
     from cameleer.model.source import check_digest
 

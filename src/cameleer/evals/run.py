@@ -21,7 +21,9 @@ from cameleer.core.log import Ticker, console, ticker
 from cameleer.core.stage import StageRun
 from cameleer.core.types import ChatTemplate, Problem
 from cameleer.evals.config import GENERATED_ITEMS, EvalConfig, find_eval_task
+from cameleer.evals.fetch import read_besides_datasets
 from cameleer.evals.judging import Judges, find_control, length_controlled_win_rate
+from cameleer.evals.length_control import Control
 from cameleer.evals.model import EvaluatedModel
 from cameleer.evals.records import (
     AWAITS_JUDGE,
@@ -95,7 +97,8 @@ def evaluate(
     """Evaluate the models in these folders, write records, results and report to `folder`, and return the results.
 
     `models` holds the folder of each of `config.models`. Raises UserError for a model that was trained under another
-    chat template, and for a task whose items are not there.
+    chat template, for a task whose items are not there, and for what verifiers and judges lack on this machine: all
+    before anything is generated.
     """
     assert tuple(models) == config.models, (tuple(models), config.models)
     tasks = {name: find_eval_task(name) for name in config.task_names}
@@ -103,9 +106,15 @@ def evaluate(
     # All renderers first: a wrong template is refused before anything is generated.
     renderers = {name: load_renderer(path, chat_template) for name, path in models.items()}
     judges = Judges(config.judge, folder / JUDGE, seed)
-    for kind in {task.judge for task in tasks.values() if task.judge is not None}:
+    kinds = {task.judge for task in tasks.values() if task.judge is not None}
+    for kind in kinds:
         judges.require(kind)
-    if any(problem.verifier == "code" for found in problems.values() for problem in found):
+    verifiers = {problem.verifier for found in problems.values() for problem in found}
+    # So is what verifiers and judges lack on this machine; fetched now if it can be.
+    for bring in read_besides_datasets(verifiers, kinds, config.judge).values():
+        bring()
+    controls = {name: find_control(problems[name]) for name, task in tasks.items() if task.judge is Judge.ALPACA}
+    if "code" in verifiers:
         announce_protections()
     records: dict[tuple[str, str], list[ItemRecord]] = {}
     described: dict[str, dict[str, Any]] = {}
@@ -122,7 +131,7 @@ def evaluate(
         records[name, task] = _judged(judges, tasks[task], problems[task], found)
         if tasks[task].judge is not None:
             write_records(folder / ITEMS / file_name(name) / f"{task}.judged.jsonl", records[name, task])
-    controlled = _length_controlled(tasks, problems, records)
+    controlled = _length_controlled(controls, problems, records)
     results = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "chat_template": chat_template,
@@ -140,14 +149,14 @@ def evaluate(
 
 
 def _length_controlled(
-    tasks: Mapping[str, Task],
+    controls: Mapping[str, Control | None],
     problems: Mapping[str, Sequence[Problem]],
     records: Mapping[tuple[str, str], Sequence[ItemRecord]],
 ) -> dict[tuple[str, str], float]:
-    """The length-controlled win rates of AlpacaEval by (model, task), where all of its instructions were asked."""
+    """The length-controlled win rates by (model, task), of tasks that have a control."""
     found: dict[tuple[str, str], float] = {}
     for (model, name), answers in records.items():
-        control = find_control(problems[name]) if tasks[name].judge is Judge.ALPACA else None
+        control = controls.get(name)
         rate = None if control is None else length_controlled_win_rate(problems[name], answers, control)
         if rate is not None:
             found[model, name] = rate
@@ -162,7 +171,10 @@ def file_name(model: str) -> str:
 
 def _problems(task: Task, config: EvalConfig, seed: int) -> list[Problem]:
     count = config.num_items if task.datasets else config.num_items or GENERATED_ITEMS
-    return task.problems(count, seed)
+    try:
+        return task.problems(count, seed)
+    except UserError as error:
+        raise UserError(f"{task.name}: {error.what}", error.hint) from None
 
 
 def _sampling(task: Task, config: EvalConfig, seed: int) -> Sampling:

@@ -355,7 +355,7 @@ def _hub_failure(split: DatasetSplit, failure: Exception, endpoint: str) -> User
             f"Put the publisher's own files at {split.folder / split.split}.jsonl (or .csv, .parquet).",
         )
     return UserError(
-        f"{split} cannot be fetched: {str(failure).strip() or type(failure).__name__}",
+        f"{split} cannot be fetched from {endpoint}: {str(failure).strip() or type(failure).__name__}",
         "What has arrived is kept. Check the network and run the same command again.",
     )
 

@@ -19,12 +19,13 @@ from huggingface_hub import constants
 from tiny_encoder import tiny_encoder_folder
 
 from cameleer.core.errors import UserError
-from cameleer.evals import length_control
+from cameleer.evals import judging, length_control, model
+from cameleer.evals.config import find_eval_task
 from cameleer.evals.fetch import fetch_for_evaluation
 from cameleer.evals.run import evaluate_specs
 from cameleer.model.load import save_model
 from cameleer.model.tiny import tiny_model, tiny_tokenizer
-from cameleer.tasks.mirror import CONVERTED
+from cameleer.tasks.mirror import CONVERTED, fetch_task
 from cameleer.verify.instructions import language_data
 from cameleer.verify.instructions.language_data import NLTK_RESOURCES, local_resource
 
@@ -219,6 +220,40 @@ def test_without_fetching_the_same_machine_says_what_it_lacks(
         )
 
 
+@pytest.mark.parametrize(
+    ("task", "judge", "lacking"),
+    [
+        ("xstest", {"refusal": "wildguard", "wildguard": "org/guard"}, "org/guard"),
+        ("xstest", {"refusal": "rubric", "model": "org/judge"}, "org/judge"),
+        ("href", {"model": "gpt", "endpoint": "http://127.0.0.1:9/v1", "encoder": "org/encoder"}, "org/encoder"),
+        ("alpaca-eval", {"model": "gpt", "endpoint": "http://127.0.0.1:9/v1"}, "difficulties of AlpacaEval"),
+        ("ifeval", {}, "no punkt_tab"),
+    ],
+)
+def test_with_the_datasets_alone_what_else_is_lacking_is_said_before_anything_is_generated(
+    task: str,
+    judge: dict[str, str],
+    lacking: str,
+    hub: Hub,
+    models: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fetch_task(find_eval_task(task))
+    cut_off(monkeypatch)
+    monkeypatch.setattr(language_data, "_installed_collections", list)
+    monkeypatch.setattr(language_data, "_fetch", not_to_be_had)
+    monkeypatch.setattr(judging, "NUM_ALPACA_INSTRUCTIONS", 1)
+    monkeypatch.setattr(model, "load_generator", lambda *_: pytest.fail("said only after the work was done"))
+    options: dict[str, Any] = {"folder": tmp_path / "out", "chat_template": "model", "settings": {"judge": judge}}
+    with pytest.raises(UserError, match=lacking):
+        evaluate_specs([str(models / "tested")], [task], **options)
+
+
+def not_to_be_had(name: str, resource: language_data.NltkResource) -> Path:
+    raise UserError(f"no {name} on this machine")
+
+
 def downloaded_repositories(hub: Hub) -> set[str]:
     return {next(repo for repo in hub.files if name.startswith(repo)) for name in hub.downloads}
 
@@ -255,10 +290,19 @@ def test_what_cannot_be_had_is_named_and_the_rest_is_brought(
     del hub.files["org/guard"], hub.files["datasets/allenai/href"]
     with pytest.raises(UserError, match=r"^not fetched: href, classifier org/guard\.") as caught:
         fetch_for_evaluation(["href", "xstest"], {"judge": JUDGE})
-    assert "All else is here" in str(caught.value)
+    assert "All else is here" in str(caught.value) and "run `hf auth login`" in str(caught.value)
     assert "org/judge" in downloaded_repositories(hub) and (tmp_path / "mirror/Paul/XSTest").is_dir()
     said = capsys.readouterr().err
     assert "href: The hub has no dataset allenai/href" in said and "No model 'org/guard' on the hub" in said
+
+
+def test_a_dataset_that_cannot_be_read_keeps_nothing_else_from_coming(hub: Hub, tmp_path: Path) -> None:
+    place = tmp_path / "mirror/google/IFEval/default/train.jsonl"
+    place.parent.mkdir(parents=True)
+    place.write_text('{"key": 1}\n')
+    with pytest.raises(UserError, match=r"^not fetched: ifeval\."):
+        fetch_for_evaluation(["ifeval", "xstest"], {"judge": JUDGE})
+    assert "org/guard" in downloaded_repositories(hub)
 
 
 def test_a_judge_that_is_not_named_is_said_not_to_be_there(hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:

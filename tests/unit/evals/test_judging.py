@@ -158,7 +158,7 @@ def test_a_judged_score_is_that_of_the_judge_and_lies_beside_the_answers(
 
     monkeypatch.setattr(judging.Judges, "_uncached", lambda self: Prefers())
     script(monkeypatch, folder, "alpaca-eval", lambda *_: "Hello there.")
-    results = run(folder, tmp_path / "out", "alpaca-eval", judge={"model": "scripted"})
+    results = run(folder, tmp_path / "out", "alpaca-eval", judge={"model": str(folder)})
     assert results["scores"][0]["score"] == pytest.approx(0.75)
     [line] = (tmp_path / "out" / "items" / "m" / "alpaca-eval.judged.jsonl").read_text().splitlines()
     assert json.loads(line)["score"] == pytest.approx(0.75) and json.loads(line)["response"] == "Hello there."
