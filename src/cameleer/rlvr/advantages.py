@@ -1,0 +1,99 @@
+"""Advantages: how much better than expected a token or an answer was. numpy in fp64, no torch.
+
+Within the answers of one prompt, with rewards r_1 … r_n of those that were judged:
+
+    group_mean_std    A_i = (r_i − mean) / std         GRPO; std with n − 1, as common implementations take it
+    group_mean        A_i = r_i − mean                 Dr. GRPO: the division weighs easy and hard prompts up
+    leave_one_out     A_i = r_i − mean of the others   RLOO; n/(n−1) times group_mean
+
+By a value model V (Schulman et al. 2016, arXiv:1506.02438), with V = 0 after the last token:
+
+    δ_t = r_t + γ V_{t+1} − V_t      A_t = δ_t + γ λ A_{t+1}      R_t = A_t + V_t
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cameleer.rlvr.names import Advantage
+
+Floats = NDArray[np.float64]
+NO_SPREAD = 1e-6
+"""Rewards of a group, numbers of the order of 1, that lie this close together are taken as equal."""
+
+
+@dataclass(frozen=True)
+class GroupAdvantages:
+    """`advantages_G` is 0 for samples without a verdict, and for all where `has_signal` is false."""
+
+    advantages_G: Floats
+    has_signal: bool
+
+
+def group_advantages(rewards_G: Floats, kind: Advantage, valid_G: NDArray[np.bool_]) -> GroupAdvantages:
+    """Advantages within one prompt's G answers.
+
+    Those that are not valid (the verifier failed or ran out of time) take no part in mean or spread, whatever number
+    stands in their place. A group of fewer than two valid answers, or of equal rewards, teaches nothing.
+    """
+    rewards = np.asarray(rewards_G, np.float64)[valid_G]
+    advantages_G = np.zeros(len(rewards_G))
+    if len(rewards) < 2 or np.ptp(rewards) <= NO_SPREAD:
+        return GroupAdvantages(advantages_G, has_signal=False)
+    centred = rewards - rewards.mean()
+    match kind:
+        case Advantage.GROUP_MEAN_STD:
+            advantages_G[valid_G] = centred / rewards.std(ddof=1)
+        case Advantage.GROUP_MEAN:
+            advantages_G[valid_G] = centred
+        case Advantage.LEAVE_ONE_OUT:
+            advantages_G[valid_G] = centred * len(rewards) / (len(rewards) - 1)
+        case Advantage.GAE:
+            raise AssertionError("gae is no advantage of a group")
+    return GroupAdvantages(advantages_G, has_signal=True)
+
+
+def gae(rewards_T: Floats, values_T: Floats, gamma: float, lam: float) -> tuple[Floats, Floats]:
+    """Advantages and returns (T,) of one answer's tokens; `values_T[t]` is the value of the state before token t."""
+    values_T = np.asarray(values_T, np.float64)
+    errors_T = np.asarray(rewards_T, np.float64) + gamma * np.append(values_T[1:], 0.0) - values_T
+    advantages_T, later = np.zeros(len(errors_T)), 0.0
+    for t in reversed(range(len(errors_T))):
+        later = advantages_T[t] = errors_T[t] + gamma * lam * later
+    return advantages_T, advantages_T + values_T
+
+
+def whiten(values_T: Floats, mask_T: NDArray[np.bool_], shift_mean: bool = True) -> Floats:
+    """`values_T` divided by their standard deviation, their mean taken off first or (`shift_mean` false) left.
+
+    Mean and deviation are those of the masked values, which must be all of an update's tokens: whitened apart,
+    micro-batches and ranks would each get a mean of 0. Others become 0. (n − 1 in the deviation, as TRL and verl do.)
+    """
+    values_T = np.asarray(values_T, np.float64)
+    chosen = values_T[mask_T]
+    whitened_T = np.zeros(len(values_T))
+    if len(chosen):
+        centred = chosen - chosen.mean()
+        whitened_T[mask_T] = centred / np.sqrt(centred @ centred / max(1, len(chosen) - 1) + 1e-8) + (
+            0.0 if shift_mean else chosen.mean()
+        )
+    return whitened_T
+
+
+def kl_penalised_rewards(
+    logprobs_T: Floats,
+    reference_T: Floats,
+    beta: float,
+    score: float,
+    has_end: bool,
+    score_without_end: float | None = -10.0,
+) -> Floats:
+    """(T,) rewards of one answer's tokens as in Tülu 3 (report, §6.2): r_t = −β k1_t, and the score at the last token.
+
+    `score` is the whole one (Tülu 3: 10 for a correct answer, else 0). An answer without its end token gets
+    `score_without_end` in its place, not added to it; None: it keeps its own.
+    """
+    rewards_T = -beta * (np.asarray(logprobs_T, np.float64) - np.asarray(reference_T, np.float64))
+    rewards_T[-1] += score if has_end or score_without_end is None else score_without_end
+    return rewards_T
