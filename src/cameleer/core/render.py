@@ -109,6 +109,12 @@ class Renderer:
             raise UserError("A prompt needs at least one message and must not end with an assistant turn.")
         return [token for piece_ids, _ in self._encode(messages, generation_prompt=True) for token in piece_ids]
 
+    def answer(self, messages: Sequence[Message], text: str) -> list[int]:
+        """The ids of an answer after `prompt(messages)`, up to and including its end token."""
+        rendered = self.render([*messages, Message("assistant", text)])
+        end = len(rendered.trained) - rendered.trained[::-1].index(True)
+        return rendered.ids[len(self.prompt(messages)) : end]
+
     def continuation(self, text: str) -> list[int]:
         """The ids of text that goes on after a prompt, such as the beginning of an answer; all of it read as text."""
         return self._tokenize_inside(text)
@@ -352,8 +358,8 @@ class Renderer:
 
 
 def fingerprint(tokenizer: ChatTokenizer) -> str:
-    """SHA-256 over the chat template and the special tokens by name."""
-    named = {name: str(token) for name, token in sorted(tokenizer.special_tokens_map.items())}
+    """SHA-256 over the chat template and the special tokens by name; padding is no part of what is rendered."""
+    named = {name: str(token) for name, token in sorted(tokenizer.special_tokens_map.items()) if name != "pad_token"}
     identity = json.dumps([tokenizer.chat_template, named], sort_keys=True)
     return hashlib.sha256(identity.encode()).hexdigest()
 

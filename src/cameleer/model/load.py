@@ -108,8 +108,8 @@ def save_model(
     """Write model, tokenizer with its chat template, and generation config so that plain transformers reads them.
 
     Weights are cast to `dtype` (None: as they are) on the way out; `model` itself is not changed. `stop_ids`, if given,
-    become the end tokens of the saved generation config, so that generation elsewhere ends where it ends here. A model
-    with LoRA must be merged first (`cameleer.model.lora.merge_lora`).
+    become the end tokens of the saved generation config, so that generation elsewhere ends where it ends here; a model
+    that does not generate has no such config. LoRA must be merged first (`cameleer.model.lora.merge_lora`).
     """
     assert not isinstance(model, PeftModel), "merge_lora first: the adapter would be saved without its base"
     folder = Path(folder)
@@ -121,7 +121,7 @@ def save_model(
         config = copy.deepcopy(model.config)
         config.dtype = dtype
         config.save_pretrained(folder)
-    if stop_ids:
+    if stop_ids and model.can_generate():
         generation = copy.deepcopy(model.generation_config)
         generation.eos_token_id = list(stop_ids)
         # Else transformers derives the generation config anew from the model's and forgets the ids.
@@ -136,6 +136,18 @@ def share_weights(folder: Path) -> None:
     mode = (folder / "config.json").stat().st_mode & 0o777
     for file in folder.glob("*.safetensors"):
         file.chmod(mode)
+
+
+@contextmanager
+def quiet_loading() -> Generator[None, None, None]:
+    """Without transformers' report of what a checkpoint lacks: for callers that look at it themselves."""
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        with bars_on_terminals_only():
+            yield
+    finally:
+        transformers_logging.set_verbosity(level)
 
 
 @contextmanager

@@ -31,7 +31,9 @@ def add_lora(model: PreTrainedModel, config: LoraConfig, seed: int) -> PreTraine
         # peft declares an int and computes alpha / rank.
         lora_alpha=cast(int, config.alpha),
         target_modules=config.targets if isinstance(config.targets, str) else list(config.targets),
-        task_type="CAUSAL_LM",
+        task_type="CAUSAL_LM" if model.can_generate() else None,
+        # A classifier's head is no output embedding, which alone peft leaves out by itself.
+        exclude_modules=None if model.can_generate() else ["score"],
     )
     try:
         with torch.random.fork_rng():

@@ -13,19 +13,24 @@ from cameleer.model.segments import Segments
 LOGIT_FEATURES = ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier_scale")
 
 
-class Targets(Protocol):
-    """What the policy reads of a batch (`cameleer.train.layout.Batch`): T tokens, N targets."""
+class Tokens(Protocol):
+    """What a decoder reads of a batch (`cameleer.train.layout.Batch`): T tokens in segments."""
 
     @property
     def ids_T(self) -> Tensor: ...
     @property
     def positions_T(self) -> Tensor: ...
     @property
+    def segments(self) -> Segments: ...
+
+
+class Targets(Tokens, Protocol):
+    """What the policy reads of a batch: N targets, and the tokens whose hidden states predict them."""
+
+    @property
     def source_N(self) -> Tensor: ...
     @property
     def target_N(self) -> Tensor: ...
-    @property
-    def segments(self) -> Segments: ...
 
 
 class SegmentModel(nn.Module):
@@ -41,7 +46,7 @@ class SegmentModel(nn.Module):
         get_base = getattr(self.model, "get_base_model", None)
         return get_base() if get_base is not None else self.model
 
-    def hidden_states(self, batch: Targets) -> Tensor:
+    def hidden_states(self, batch: Tokens) -> Tensor:
         """(T, D) final hidden states of the batch's tokens."""
         decoder = self.causal_model.base_model
         output = decoder(
