@@ -1,11 +1,17 @@
-"""The only loss head: log-probabilities of targets, without ever holding the logits of more than one chunk.
+"""The only loss head: log-probabilities of targets, without ever holding the logits of more than a chunk of tokens.
 
-    logprob_n = z_n[target_n] - logsumexp(z_n),   z_n = W h_n / temperature
+    logprob_n = z_n[target_n] - logsumexp(z_n)      entropy_n = logsumexp(z_n) - p_n · z_n
+    z_n = W h_n / temperature                       p_n = softmax(z_n)
 
 Only the hidden states that predict a trained token come in, so logits of untrained positions are never computed. The
-backward pass turns each chunk's logits in place into the gradient (softmax - onehot). It begins with the last chunk,
-whose logits the forward pass has left, and computes those of the others again; so a micro-batch of one chunk computes
-its logits once, and the peak is one chunk of (C, V) numbers throughout.
+backward pass turns each chunk's logits in place into the gradient, with upstream gradients g of the log-probability and
+e of the entropy
+
+    dz_n = g_n (onehot(target_n) - p_n) - e_n p_n (log p_n + entropy_n)
+
+It begins with the last chunk, whose logits the forward pass has left, and computes those of the others again; so a
+micro-batch of one chunk computes its logits once, and the peak is one chunk of (C, V) numbers throughout, two where
+entropies are asked for.
 """
 
 from typing import Any
@@ -21,33 +27,56 @@ def token_logprobs(hidden_ND: Tensor, weight_VD: Tensor, target_N: Tensor, tempe
 
     Computed and returned in fp32 for fp16, bf16 and fp32 inputs, in fp64 for fp64. Differentiable in the first two.
     """
+    return _apply(hidden_ND, weight_VD, target_N, temperature, False)[0]
+
+
+def token_logprobs_and_entropies(
+    hidden_ND: Tensor, weight_VD: Tensor, target_N: Tensor, temperature: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """`token_logprobs`, and (N,) the entropies in nats of the distributions that they come from, differentiable too."""
+    return _apply(hidden_ND, weight_VD, target_N, temperature, True)
+
+
+def _apply(
+    hidden_ND: Tensor, weight_VD: Tensor, target_N: Tensor, temperature: float, with_entropy: bool
+) -> tuple[Tensor, Tensor]:
     assert hidden_ND.shape[0] == target_N.shape[0] and hidden_ND.shape[1] == weight_VD.shape[1]
-    logprobs: Tensor = _TokenLogprobs.apply(hidden_ND, weight_VD, target_N, temperature)  # pyright: ignore
-    return logprobs
+    found: Any = _TokenLogprobs.apply(hidden_ND, weight_VD, target_N, temperature, with_entropy)  # pyright: ignore
+    return found
 
 
 class _TokenLogprobs(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, target_N: Tensor, temperature: float) -> Tensor:
+    def forward(
+        ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, target_N: Tensor, temperature: float, with_entropy: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probabilities (N,) and entropies, (N,) or empty."""
         precision = torch.promote_types(hidden_ND.dtype, torch.float32)
         logprob_N = torch.empty(len(target_N), dtype=precision, device=hidden_ND.device)
         normaliser_N = torch.empty_like(logprob_N)
+        entropy_N = torch.empty_like(logprob_N if with_entropy else logprob_N[:0])
         logits_CV = hidden_ND.new_empty(0)
         for chunk in _chunks(hidden_ND, weight_VD):
             del logits_CV
             logits_CV = _logits(hidden_ND[chunk], weight_VD, temperature, precision)
             normaliser_N[chunk] = torch.logsumexp(logits_CV, dim=1)
             logprob_N[chunk] = logits_CV.gather(1, target_N[chunk, None])[:, 0] - normaliser_N[chunk]
-        ctx.save_for_backward(hidden_ND, weight_VD, target_N, normaliser_N)
+            if with_entropy:
+                entropy_N[chunk] = normaliser_N[chunk] - _row_products(torch.softmax(logits_CV, 1), logits_CV)
+        ctx.save_for_backward(hidden_ND, weight_VD, target_N, normaliser_N, entropy_N)
         # Not a saved tensor: backward overwrites it, and then it is gone.
         ctx.last_logits = logits_CV
         ctx.temperature = temperature
-        return logprob_N
+        # An output that no loss uses comes back as None instead of zeros, and its share is not computed.
+        ctx.set_materialize_grads(False)
+        return logprob_N, entropy_N
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        hidden_ND, weight_VD, target_N, normaliser_N = ctx.saved_tensors
-        scaled_N = grads[0] / ctx.temperature
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        hidden_ND, weight_VD, target_N, normaliser_N, entropy_N = ctx.saved_tensors
+        upstream_N, of_entropy_N = (None if grad is None else grad / ctx.temperature for grad in grads)
+        if upstream_N is None:
+            upstream_N = torch.zeros_like(normaliser_N)
         needs_hidden, needs_weight = ctx.needs_input_grad[:2]
         grad_hidden = torch.empty_like(hidden_ND) if needs_hidden else None
         grad_weight = torch.zeros_like(weight_VD, dtype=normaliser_N.dtype) if needs_weight else None
@@ -55,15 +84,22 @@ class _TokenLogprobs(torch.autograd.Function):
             logits_CV, ctx.last_logits = ctx.last_logits, None
             if logits_CV is None:
                 logits_CV = _logits(hidden_ND[chunk], weight_VD, ctx.temperature, normaliser_N.dtype)
-            grad_CV = logits_CV.sub_(normaliser_N[chunk, None]).exp_().mul_(-scaled_N[chunk, None])
-            grad_CV.scatter_add_(1, target_N[chunk, None], scaled_N[chunk, None])
+            grad_CV = logits_CV.sub_(normaliser_N[chunk, None])
+            if of_entropy_N is None:
+                grad_CV.exp_().mul_(-upstream_N[chunk, None])
+            else:
+                probability_CV = grad_CV.exp()
+                grad_CV.add_(entropy_N[chunk, None]).mul_(of_entropy_N[chunk, None]).add_(upstream_N[chunk, None])
+                grad_CV.mul_(probability_CV.neg_())
+                del probability_CV
+            grad_CV.scatter_add_(1, target_N[chunk, None], upstream_N[chunk, None])
             grad_CV = grad_CV.to(weight_VD.dtype)
             if grad_hidden is not None:
                 torch.mm(grad_CV, weight_VD, out=grad_hidden[chunk])
             if grad_weight is not None:
                 _add_product(grad_weight, grad_CV, hidden_ND[chunk])
             del logits_CV, grad_CV
-        return grad_hidden, None if grad_weight is None else grad_weight.to(weight_VD.dtype), None, None
+        return grad_hidden, None if grad_weight is None else grad_weight.to(weight_VD.dtype), None, None, None
 
 
 def _chunks(hidden_ND: Tensor, weight_VD: Tensor) -> list[slice]:
@@ -84,3 +120,8 @@ def _add_product(total_VD: Tensor, left_CV: Tensor, right_CD: Tensor) -> None:
         total_VD.addmm_(left_CV.T, right_CD)
     else:
         total_VD += left_CV.T @ right_CD
+
+
+def _row_products(left_CV: Tensor, right_CV: Tensor) -> Tensor:
+    """(C,) the inner product of each row, without a third matrix of their size."""
+    return torch.bmm(left_CV[:, None], right_CV[:, :, None])[:, 0, 0]

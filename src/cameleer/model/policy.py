@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from cameleer.core.errors import UserError
-from cameleer.model.logprobs import token_logprobs
+from cameleer.model.logprobs import token_logprobs, token_logprobs_and_entropies
 from cameleer.model.segments import Segments
 
 # Post-processing of logits that some models' own heads do and `token_logprobs` does not.
@@ -75,8 +75,13 @@ class Policy(SegmentModel):
         )
         return head.weight
 
-    def forward(self, batch: Targets, temperature: float = 1.0) -> Tensor:
+    def forward(
+        self, batch: Targets, temperature: float = 1.0, with_entropy: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """(N,) log-probabilities, or these and entropies; entropies that no gradient reaches cost backward nothing."""
         hidden_ND = self.hidden_states(batch).index_select(0, batch.source_N)
+        if with_entropy:
+            return token_logprobs_and_entropies(hidden_ND, self.head_weight, batch.target_N, temperature)
         return token_logprobs(hidden_ND, self.head_weight, batch.target_N, temperature)
 
 

@@ -71,8 +71,8 @@ def policy_loss(
 ) -> tuple[Tensor, Sums]:
     """This batch's share of the step's loss, and sums over its tokens for the step's means.
 
-    Reads the columns `behaviour_logprobs`, `proximal_logprobs`, `advantages` and, if there, `reference_logprobs`, all at
-    the temperature of `logprob_N`. `entropy_N` is needed for an entropy bonus, else only summed.
+    Reads the columns `behaviour_logprobs`, `proximal_logprobs`, `advantages` and, if there, `reference_logprobs`, all
+    at the temperature of `logprob_N`. `entropy_N` is needed for an entropy bonus, else only summed.
     """
     columns, weight_N = batch.columns, batch.weight_N
     loss_N, ratio_N, clipped_N = _surrogate(config, logprob_N, batch)
