@@ -1,0 +1,58 @@
+"""What was paid for, kept as it comes: files of one JSON object a line that a kill may cut off at any byte."""
+
+import json
+import threading
+from pathlib import Path
+from typing import Any, TextIO
+
+from cameleer.model.endpoint import Endpoint
+
+
+class Journal:
+    """An append-only file. `rows` are those found on opening; a last line that was cut off is dropped."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = path.read_bytes() if path.exists() else b""
+        whole = content[: content.rfind(b"\n") + 1]
+        if whole != content:
+            with path.open("r+b") as file:
+                file.truncate(len(whole))
+        self.rows: list[dict[str, Any]] = [json.loads(line) for line in whole.splitlines()]
+        self._file: TextIO = path.open("a", encoding="utf-8")
+        self._lock = threading.Lock()
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Keep a row; on return its line is with the operating system."""
+        line = json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+        with self._lock:
+            self._file.write(line)
+            self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class Ledger:
+    """What each endpoint has used over all interruptions, so that a budget holds for the stage and not for a process.
+
+    What was under way at a kill is not in it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._journal = Journal(path)
+        self._used = {row["who"]: row for row in self._journal.rows}
+
+    def restore(self, who: str, endpoint: Endpoint) -> None:
+        """Let an endpoint go on from what it has used before."""
+        if who in self._used:
+            endpoint.spending.add(self._used[who]["prompt_tokens"], self._used[who]["completion_tokens"])
+
+    def note(self, who: str, endpoint: Endpoint) -> None:
+        """Keep what an endpoint has used by now."""
+        spending = endpoint.spending
+        row = {"prompt_tokens": spending.num_prompt_tokens, "completion_tokens": spending.num_completion_tokens}
+        self._journal.append({"who": who, **row})
+
+    def close(self) -> None:
+        self._journal.close()
