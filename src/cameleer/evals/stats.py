@@ -22,19 +22,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Z_95 = 1.959963984540054
-"""The 97.5% quantile of the standard normal distribution."""
+from cameleer.core.interval import Interval, wilson_interval
+
 QUANTILES_95 = (0.025, 0.975)
 RESAMPLES = 10_000
 TINY = 1e-9
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A 95% interval."""
-
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +51,6 @@ class PairedDifference:
     num_items: int
     wins: int
     losses: int
-
-
-def wilson_interval(successes: float, total: int) -> Interval:
-    """The Wilson score interval of a proportion; [0, 1] when there are no items."""
-    assert 0 <= successes <= total, (successes, total)
-    if total == 0:
-        return Interval(0.0, 1.0)
-    p, z2 = successes / total, Z_95**2
-    centre = p + z2 / (2 * total)
-    half = Z_95 * math.sqrt(p * (1 - p) / total + z2 / (4 * total**2))
-    scale = 1 + z2 / total
-    return Interval(max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale))
 
 
 def mean_score(items: Sequence[Sampled]) -> float:

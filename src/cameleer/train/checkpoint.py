@@ -27,28 +27,31 @@ from cameleer.core.errors import UserError
 from cameleer.train.distributed import World
 
 DIGESTS = "digests.json"
+Optimizers = list[torch.optim.Optimizer]
 _OPTIONS = StateDictOptions(ignore_frozen_params=True, strict=False)
 
 
-def save_checkpoint(folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, world: World) -> None:
-    """Write the checkpoint of `step` finished steps beside its place, rename it in, then remove the older ones."""
+def save_checkpoint(folder: Path, step: int, model: nn.Module, optimizers: Optimizers, world: World) -> None:
+    """Write the checkpoint of `step` finished steps beside its place, rename it in, then remove the others."""
     target, draft = folder / f"step-{step:06d}", folder / ".draft"
     if world.leads:
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
     world.barrier()
     with _quiet():
-        dcp.save(_state(model, optimizer), checkpoint_id=draft, no_dist=world.size == 1)
+        dcp.save(_state(model, optimizers), checkpoint_id=draft, no_dist=world.size == 1)
     world.barrier()
     if world.leads:
         write_json(draft / DIGESTS, {file.name: read_digest(file) for file in sorted(draft.iterdir())})
+        shutil.rmtree(target, ignore_errors=True)
         os.replace(draft, target)
-        for older in _checkpoints(folder)[:-1]:
-            shutil.rmtree(older)
+        for other in _checkpoints(folder):
+            if other != target:
+                shutil.rmtree(other)
     world.barrier()
 
 
-def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, world: World) -> int:
+def load_checkpoint(folder: Path, model: nn.Module, optimizers: Optimizers, world: World) -> int:
     """Restore the newest checkpoint in place; the number of finished steps, 0 where there is none.
 
     Raises UserError for a checkpoint whose bytes are not those that were written.
@@ -62,12 +65,11 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
         raise UserError(
             f"{newest}: corrupted checkpoint: {problem}.", f"Delete {newest.parent} to train this stage anew."
         )
-    model_state, optimizer_state = get_state_dict(model, optimizer, options=_OPTIONS)
-    state: dict[str, Any] = {"model": model_state, "optimizer": optimizer_state}
+    state = _state(model, optimizers)
     with _quiet():
         dcp.load(state, checkpoint_id=newest, no_dist=world.size == 1)
     set_state_dict(
-        model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"], options=_OPTIONS
+        model, optimizers, model_state_dict=state["model"], optim_state_dict=state["optimizer"], options=_OPTIONS
     )
     return int(newest.name.removeprefix("step-"))
 
@@ -80,8 +82,8 @@ def _quiet() -> Generator[None]:
         yield
 
 
-def _state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    model_state, optimizer_state = get_state_dict(model, optimizer, options=_OPTIONS)
+def _state(model: nn.Module, optimizers: Optimizers) -> dict[str, Any]:
+    model_state, optimizer_state = get_state_dict(model, optimizers, options=_OPTIONS)
     return {"model": model_state, "optimizer": optimizer_state}
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -31,6 +31,7 @@ DEADLINE = timedelta(minutes=30)
 STAGE_DEADLINE = timedelta(days=7)
 """How long ranks wait for rank 0 while it alone runs a stage such as curation."""
 USER_ERROR_STATUS = 2
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,14 @@ class World:
         box = [value]
         dist.broadcast_object_list(box, src=0, group=_cpu_group())
         return box[0]
+
+    def gather(self, value: T) -> list[T]:
+        """Every rank's value, by rank, on every rank; they are pickled."""
+        if self.size == 1:
+            return [value]
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, value, group=_cpu_group())
+        return found
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set on any rank, the same answer on all."""

@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from cameleer.core.artifact import CHECKPOINTS
@@ -36,6 +37,8 @@ from cameleer.train.optim import build_optimizer, clip_gradients
 from cameleer.train.schedule import learning_rate_factor
 
 ROWS_NAMED_IN_ERRORS = 8
+KEPT = "kept"
+"""Where the weights are that `keep` sets aside."""
 Model = TypeVar("Model", bound=SegmentModel)
 Builder = Callable[[torch.device], PreTrainedModel]
 """Makes the model that training starts from, in fp32 on a device, the same one each time."""
@@ -71,13 +74,34 @@ class Learner(Generic[Model]):
         self._last_saved = time.monotonic()
         torch.manual_seed(stage.seed)
         self.model = wrap(build(world.device)).train()
-        low = config.precision == "bf16" or (config.precision == "auto" and world.device.type == "cuda")
-        shard(self.model, world, torch.bfloat16 if low else torch.float32)
+        shard(self.model, world, compute_dtype(config, world))
         self.optimizer = build_optimizer(self.model, config.adamw)
+        self.companion: Learner[Any] | None = None
+        """A learner that is saved and resumed together with this one: in one checkpoint, so never at another step."""
+
+    def new_model(self) -> PreTrainedModel:
+        """The model that training starts from, once more."""
+        return self._build(self.world.device)
 
     def resume(self) -> int:
         """Go on from the newest checkpoint; the number of finished steps."""
-        return load_checkpoint(self._checkpoints, self.model, self.optimizer, self.world)
+        return load_checkpoint(self._checkpoints, *self._state, self.world)
+
+    @property
+    def _state(self) -> tuple[nn.Module, list[torch.optim.Optimizer]]:
+        """All that a checkpoint holds."""
+        if self.companion is None:
+            return self.model, [self.optimizer]
+        both = nn.ModuleDict({"model": self.model, "companion": self.companion.model})
+        return both, [self.optimizer, self.companion.optimizer]
+
+    def keep(self, step: int) -> None:
+        """Set the model's weights after `step` steps aside, in place of those that were."""
+        save_checkpoint(self._checkpoints / KEPT, step, self.model, [], self.world)
+
+    def restore(self) -> int:
+        """Take the weights back that were set aside; the number of steps they had learned, 0 where there are none."""
+        return load_checkpoint(self._checkpoints / KEPT, self.model, [], self.world)
 
     def step(
         self, number: int, num_steps: int, trees: Sequence[Tree], loss_of: LossFunction, names: Sequence[str]
@@ -112,7 +136,7 @@ class Learner(Generic[Model]):
             return
         stop = self.world.any(interrupt.asked)
         if stop or self.world.any(time.monotonic() - self._last_saved >= 60 * self.config.checkpoint_minutes):
-            save_checkpoint(self._checkpoints, done, self.model, self.optimizer, self.world)
+            save_checkpoint(self._checkpoints, done, *self._state, self.world)
             self._last_saved = time.monotonic()
         if stop:
             if self.world.leads:
@@ -139,6 +163,12 @@ class Learner(Generic[Model]):
             "The last checkpoint has finite weights from before. Lower learning_rate, set max_grad_norm = 1.0, or "
             "look at these rows.",
         )
+
+
+def compute_dtype(config: TrainingConfig, world: World) -> torch.dtype:
+    """What the model computes in."""
+    low = config.precision == "bf16" or (config.precision == "auto" and world.device.type == "cuda")
+    return torch.bfloat16 if low else torch.float32
 
 
 def policy_learner(config: TrainingConfig, stage: StageRun, world: World, folder: Path) -> Learner[Policy]:
