@@ -22,6 +22,7 @@ from cameleer.core.recipe import Recipe, Stage, load_recipe
 from cameleer.core.stage import BASE, Input, InputKind, StageConfig, StageRun
 from cameleer.curate.config import CurateConfig
 from cameleer.evals.config import EvalConfig
+from cameleer.rm.config import RMConfig
 from cameleer.sft.config import SFTConfig
 
 
@@ -44,6 +45,7 @@ KINDS: dict[str, Kind] = {
         CurateConfig, "cameleer.curate.run:run", makes=(InputKind.MIXTURE, InputKind.PROBLEMS), renders=False
     ),
     "sft": Kind(SFTConfig, "cameleer.sft.train:run", makes=(InputKind.MODEL,), every_rank=True),
+    "rm": Kind(RMConfig, "cameleer.rm.train:run", makes=(InputKind.REWARD_MODEL,), every_rank=True),
     "eval": Kind(EvalConfig, "cameleer.evals.run:run", makes=()),
 }
 

@@ -24,11 +24,11 @@ class RMConfig(TrainingConfig):
     max_tokens: int = Field(default=2048, ge=2)
     """Longest prompt with one answer, in tokens."""
     overlong: Overlong = Overlong.DROP
-    """Pairs above `max_tokens`: `error`, `truncate` (the answers' ends are cut, and scored there) or `drop`; counted."""
+    """Pairs above `max_tokens`: `error`, `truncate` (answers are cut, and scored there) or `drop`; counted."""
     margin: float = Field(default=0.0, ge=0)
-    """How far apart the scores are pushed, for each point between the pair's ratings (Llama 2, §3.2.2); 0: no margin."""
+    """Margin asked for between the scores, for each point between the pair's ratings (Llama 2, §3.2.2); 0: none."""
     num_eval_rows: int = Field(default=0, ge=0)
-    """Pairs held out of training, on which loss and accuracy are measured at the start, after each epoch and at the end."""
+    """Pairs held out of training, on which loss and accuracy are measured at the start and after each epoch."""
 
     def inputs(self) -> list[Input]:
         return [Input("pairs", InputKind.PAIRS, self.pairs), Input("model", InputKind.MODEL, self.model)]

@@ -1,6 +1,6 @@
 """The Bradley–Terry loss of a reward model.
 
-    -(1/B) sum_i log sigmoid( r(x_i, chosen_i) - r(x_i, rejected_i) - m_i )       B pairs of the optimizer step, all ranks
+    -(1/B) sum_i log sigmoid( r(x_i, chosen_i) - r(x_i, rejected_i) - m_i )     B pairs in the step, all ranks together
 
 (Bradley & Terry 1952; Stiennon et al. 2020.) The margin m_i is 0 or grows with the gap between the pair's ratings
 (Llama 2, Touvron et al. 2023, eq. 2).
