@@ -1,5 +1,6 @@
 """A whole line on a tiny model: what runs, what is skipped, what a change sets off."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ from support import conversations
 from cameleer import pipeline
 from cameleer.core.artifact import read_manifest
 from cameleer.core.errors import UserError
+from cameleer.core.mixture import MIXTURE
 from cameleer.model.load import save_model
 from cameleer.model.tiny import tiny_model, tiny_tokenizer
 
@@ -93,8 +95,18 @@ def test_lineage(recipe: Path) -> None:
     folder = recipe.parent / "run"
     curate, sft = read_manifest(folder / "curate"), read_manifest(folder / "sft")
     assert curate is not None and sft is not None
-    assert sft.inputs["mixture"] == {"name": "curate", "digest": curate.content_digest}
+    mixture = hashlib.sha256((folder / "curate" / MIXTURE.name).read_bytes()).hexdigest()
+    assert sft.inputs["mixture"] == {"name": "curate", "digest": mixture}
     assert sft.config["seed"] == 1 and sft.template_fingerprint and sft.counts["rows"] == 16
+
+
+def test_more_problems_make_no_mixture_anew(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a stage does not read of a folder cannot make it stale."""
+    run(recipe)
+    capsys.readouterr()
+    run(recipe, 'curate.problems=[{task="word-arithmetic", count=3}]')
+    said = capsys.readouterr().err
+    assert "curate runs" in said and "sft is current" in said
 
 
 def test_another_template_is_refused_later(recipe: Path) -> None:
