@@ -81,19 +81,11 @@ def whiten(values_T: Floats, mask_T: NDArray[np.bool_], shift_mean: bool = True)
     return whitened_T
 
 
-def kl_penalised_rewards(
-    logprobs_T: Floats,
-    reference_T: Floats,
-    beta: float,
-    score: float,
-    has_end: bool,
-    score_without_end: float | None = -10.0,
-) -> Floats:
-    """(T,) rewards of one answer's tokens as in Tülu 3 (report, §6.2): r_t = −β k1_t, and the score at the last token.
+def kl_penalised_rewards(logprobs_T: Floats, reference_T: Floats, beta: float, score: float) -> Floats:
+    """(T,) rewards of one answer's tokens in Tülu 3 (report, §6.2): −β k1 at each, besides the score at the last.
 
-    `score` is the whole one (Tülu 3: 10 for a correct answer, else 0). An answer without its end token gets
-    `score_without_end` in its place, not added to it; None: it keeps its own.
+    `score` is the whole answer's: in Tülu 3 10 where it is correct, else 0, and −10 where no end token came.
     """
     rewards_T = -beta * (np.asarray(logprobs_T, np.float64) - np.asarray(reference_T, np.float64))
-    rewards_T[-1] += score if has_end or score_without_end is None else score_without_end
+    rewards_T[-1] += score
     return rewards_T

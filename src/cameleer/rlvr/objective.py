@@ -85,7 +85,7 @@ def policy_loss(
     if config.entropy_coefficient:
         assert entropy_N is not None, "an entropy bonus needs entropies"
         loss_N = loss_N - config.entropy_coefficient * entropy_N
-    loss = (loss_N * _shares(config.objective, batch, totals)).sum()
+    loss = (loss_N * _shares(config.objective, batch, totals, loss_N.dtype)).sum()
     with torch.no_grad():
         values = {
             "clipped": clipped_N,
@@ -149,17 +149,19 @@ def _correction(config: ObjectiveConfig, log_weight_N: Tensor) -> tuple[Tensor, 
     return factor_N.masked_fill(outside_N, 0.0), outside_N
 
 
-def _shares(objective: Objective, batch: Batch, totals: Totals) -> Tensor:
+def _shares(objective: Objective, batch: Batch, totals: Totals, precision: torch.dtype) -> Tensor:
     """(N,) what each token's loss counts in the step's mean."""
+    # Weights are fp32, exact as they are but not once divided.
+    weight_N = batch.weight_N.to(precision)
     match objective:
         case Objective.PPO | Objective.DAPO | Objective.CISPO:
-            return batch.weight_N / totals.num_tokens
+            return weight_N / totals.num_tokens
         case Objective.GRPO | Objective.GSPO:
-            return batch.weight_N / (_lengths(batch) * totals.num_sequences)
+            return weight_N / (_lengths(batch) * totals.num_sequences)
         case Objective.DR_GRPO:
-            return batch.weight_N / (totals.num_sequences * totals.max_new_tokens)
+            return weight_N / (totals.num_sequences * totals.max_new_tokens)
         case Objective.RLOO:
-            return batch.weight_N / totals.num_sequences
+            return weight_N / totals.num_sequences
 
 
 def _number(setting: float | None) -> float:
