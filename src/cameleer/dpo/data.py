@@ -1,0 +1,61 @@
+"""Pairs for preference tuning, by way of `cameleer.train.pairs`; and prompts with answers to other prompts, for KTO."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cameleer.core.artifact import read_manifest
+from cameleer.core.errors import UserError
+from cameleer.core.render import Renderer
+from cameleer.core.training import Overlong
+from cameleer.train.layout import Tree
+from cameleer.train.pairs import PairRows, load_pairs, pair_tree
+
+PROMPT, CHOSEN, REJECTED = 0, 1, 2
+"""The segments of a pair's tree."""
+
+
+def load_rows(folder: Path, renderer: Renderer, max_tokens: int, overlong: Overlong, shown: bool = True) -> PairRows:
+    """Render every pair of a folder.
+
+    Raises UserError naming the pair that cannot be trained on, and for pairs that were sampled under another chat
+    template than the one that training renders with.
+    """
+    manifest = read_manifest(folder)
+    made_under = None if manifest is None else manifest.template_fingerprint
+    if made_under not in (None, renderer.fingerprint):
+        raise UserError(
+            f"{folder}: these pairs were made under another chat template (fingerprint {made_under[:12]}, here "
+            f"{renderer.fingerprint[:12]}).",
+            "Set chat_template to what the recipe that made them says, or make them again.",
+        )
+    return load_pairs(folder, renderer, max_tokens, overlong, shown)
+
+
+def mismatched(trees: Sequence[Tree], max_tokens: int) -> list[Tree]:
+    """Each prompt with the answers of the next pair that has another prompt, cut to fit.
+
+    Raises UserError where all pairs have one prompt.
+    """
+    partners = _next_with_another_prompt([tree[PROMPT].ids.tobytes() for tree in trees])
+    found: list[Tree] = []
+    for tree, partner in zip(trees, partners, strict=True):
+        prompt = tree[PROMPT].ids.tolist()
+        answers = [trees[partner][answer].ids[: max_tokens - len(prompt)].tolist() for answer in (CHOSEN, REJECTED)]
+        found.append(pair_tree(prompt, *answers))
+    return found
+
+
+def _next_with_another_prompt(prompts: Sequence[bytes]) -> list[int]:
+    """For each row the first one after it, around the end, whose prompt differs."""
+    if len(set(prompts)) < 2:
+        raise UserError(
+            "objective = 'kto' estimates the KL divergence from prompts with answers to other prompts, and all pairs "
+            "have the same prompt."
+        )
+    count = len(prompts)
+    partners = [0] * (2 * count)
+    # Backwards over two rounds, so that each row knows of those behind the end.
+    for place in range(2 * count - 2, -1, -1):
+        row, following = place % count, (place + 1) % count
+        partners[place] = following if prompts[following] != prompts[row] else partners[place + 1]
+    return partners[:count]
