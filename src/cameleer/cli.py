@@ -46,6 +46,29 @@ def run(
 
 
 @app.command()
+def ablate(
+    recipe: RecipePath,
+    series: Annotated[
+        list[str], typer.Option("--series", help="leave-one-out, specialists or sizes; may be repeated.")
+    ] = ["leave-one-out"],  # noqa: B006 - typer copies it
+    share: Annotated[list[float], typer.Option(help="A size of the series sizes; may be repeated.")] = [0.25, 0.5],  # noqa: B006
+    max_rows: Annotated[int | None, typer.Option(min=1, help="Rows of each source at most.")] = None,
+    folder: Annotated[Path | None, typer.Option("--to", help="Run folder; runs/NAME-ablation by default.")] = None,
+    overrides: Overrides = [],  # noqa: B006 - typer copies it
+) -> None:
+    """Find out what each source of a recipe's mixture does, by training without it, on it alone, or on less."""
+    from cameleer import ablate as ablation
+    from cameleer import pipeline
+
+    parsed = pipeline.read_recipe(recipe, overrides)
+    target = folder or Path("runs") / f"{parsed.settings.name}-ablation"
+    found = ablation.ablate(parsed, target, ablation.parse_series(series), share, max_rows)
+    if found["effects"]:
+        console.print(ablation.effect_table(found))
+    console.print(f"all of it: {target / ablation.REPORT}")
+
+
+@app.command()
 def status(folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]) -> None:
     """Show the stages of a run: finished ones, and how far the unfinished one is."""
     from cameleer import pipeline

@@ -1,0 +1,184 @@
+"""Ablations: which mixtures are trained on, what is said of them, and one run from the command."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cameleer import ablate as ablation
+from cameleer.ablate import Series, counted, effects, larger_recipe, report, variants_of, verdict
+from cameleer.cli import _guarded, app  # pyright: ignore[reportPrivateUsage]
+from cameleer.core.artifact import read_manifest
+from cameleer.core.errors import UserError
+from cameleer.core.mixture import MIXTURE
+from cameleer.curate.config import CurateConfig
+from cameleer.evals.config import EvalConfig
+from cameleer.model.load import save_model
+from cameleer.model.tiny import tiny_model, tiny_tokenizer
+from cameleer.pipeline import read_recipe
+from cameleer.sft.config import SFTConfig
+
+RECIPE = """
+name = "x"
+model = "{model}"
+
+[curate]
+
+[[curate.sources]]
+task = "word-arithmetic"
+count = 12
+
+[[curate.sources]]
+task = "precise-if"
+count = 10
+
+[sft]
+batch_size = 4
+num_epochs = 1
+
+[eval]
+models = ["base", "sft"]
+tasks = ["quickstart"]
+num_items = 2
+max_new_tokens = 4
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    save_model(tiny_model(), tiny_tokenizer(), tmp_path / "base")
+    path = tmp_path / "recipe.toml"
+    path.write_text(RECIPE.format(model=tmp_path / "base"))
+    return path
+
+
+def curated(**changes: Any) -> CurateConfig:
+    sources = [
+        {"file": "a.jsonl", "name": "a", "weight": 3},
+        {"file": "b.jsonl", "name": "b b", "weight": 1},
+    ]
+    return CurateConfig.parse({"sources": sources, "num_rows": 40, **changes}, where="curate")
+
+
+def test_without_a_source_the_others_keep_their_rows() -> None:
+    """By weights the other source would get all 40."""
+    whole, without_a, without_b = variants_of(counted(curated(), None), [Series.LEAVE_ONE_OUT], [])
+    assert [(each.name, each.count) for each in whole.curate.sources] == [("a", 30), ("b b", 10)]
+    assert [(each.name, each.count) for each in without_a.curate.sources] == [("b b", 10)]
+    assert [(each.name, each.count) for each in without_b.curate.sources] == [("a", 30)]
+    assert without_b.label == "without-b-b" and whole.curate.num_rows is None
+
+
+def test_specialists_sizes_and_the_bound_on_rows() -> None:
+    config = counted(curated(), max_rows=20)
+    found = variants_of(config, [Series.SPECIALISTS, Series.SIZES], [0.5, 0.25])
+    assert [(v.label, [s.count for s in v.curate.sources]) for v in found] == [
+        ("all", [20, 10]),
+        ("only-a", [20]),
+        ("only-b-b", [10]),
+        ("25%-of-all", [5, 2]),
+        ("50%-of-all", [10, 5]),
+    ]
+    whole_files = CurateConfig.parse(
+        {"sources": [{"file": "a", "name": "a"}, {"file": "b", "fraction": 0.5}]}, where=""
+    )
+    *_, half = variants_of(counted(whole_files, None), [Series.SIZES], [0.5])
+    assert [source.fraction for source in half.curate.sources] == [0.5, 0.25]
+    with pytest.raises(UserError, match="between 0 and 1"):
+        variants_of(config, [Series.SIZES], [1.0])
+
+
+def results() -> dict[str, Any]:
+    """Two sources, one task: all 0.5; without the good one 0.2, without the bad one 0.7; alone 0.6 and 0.1."""
+    scores = {
+        "all-sft": 0.5,
+        "without-good-sft": 0.2,
+        "without-bad-sft": 0.7,
+        "only-good-sft": 0.6,
+        "only-bad-sft": 0.1,
+    }
+    rows = [
+        {"model": model, "task": "t", "score": score, "interval": [score - 0.1, score + 0.1]}
+        for model, score in {**scores, "base": 0.0}.items()
+    ]
+    differences = {"without-good-sft": (-0.3, 0.001), "without-bad-sft": (0.2, 0.03), "only-good-sft": (0.1, 0.4)}
+    comparisons = [
+        {"model": m, "against": "all-sft", "task": "t", "difference": d, "interval": [d - 0.1, d + 0.1], "p_value": p}
+        for m, (d, p) in {**differences, "only-bad-sft": (-0.4, 0.001)}.items()
+    ]
+    return {"tasks": {"t": {}}, "scores": rows, "comparisons": comparisons}
+
+
+def test_effects_are_what_a_source_adds_and_are_told_apart_by_their_intervals() -> None:
+    sources = [{"file": "g", "name": "good", "count": 1}, {"file": "b", "name": "bad", "count": 1}]
+    config = CurateConfig.parse({"sources": sources}, where="")
+    found = effects(results(), variants_of(config, [Series.LEAVE_ONE_OUT, Series.SPECIALISTS], []))
+    good, bad = found["effects"]
+    assert (good["source"], good["effect"], good["interval"]) == ("good", 0.3, pytest.approx([0.2, 0.4]))
+    assert (good["p_holm"], bad["p_holm"]) == (pytest.approx(0.002), pytest.approx(0.03))
+    assert (verdict(good), verdict(bad), verdict({"interval": [-0.1, 0.2]})) == ("helps", "hurts", "?")
+    (ceiling,) = found["ceilings"]
+    assert (ceiling["source"], ceiling["ceiling"], ceiling["distance"]) == ("good", 0.6, 0.1)
+    text = report(found)
+    assert "+30.0 [+20.0, +40.0] helps" in text and "-20.0 [-30.0, -10.0] hurts" in text and "60.0% (good)" in text
+
+
+def test_the_larger_recipe_reads_no_sealed_task(recipe: Path) -> None:
+    """A mixture chosen by an unseen task would no longer be judged by it."""
+    parsed = read_recipe(recipe)
+    curate, sft, evaluation = (parsed.stage(name).config for name in ("curate", "sft", "eval"))
+    assert isinstance(curate, CurateConfig) and isinstance(sft, SFTConfig) and isinstance(evaluation, EvalConfig)
+    assert "precise-if-unseen" in evaluation.task_names
+    larger = larger_recipe(parsed, variants_of(curate, [Series.LEAVE_ONE_OUT], []), sft, evaluation)
+    config = larger.stage(ablation.EVALUATION).config
+    assert isinstance(config, EvalConfig)
+    assert config.tasks == ("word-arithmetic-dev", "precise-if-dev")
+    assert config.models == ("all-sft", "without-word-arithmetic-sft", "without-precise-if-sft", "base")
+    sealed = evaluation.model_copy(update={"tasks": ("quickstart-unseen",)})
+    with pytest.raises(UserError, match="sealed"):
+        larger_recipe(parsed, variants_of(curate, [Series.LEAVE_ONE_OUT], []), sft, sealed)
+
+
+def test_an_ablation_runs_from_the_command_and_its_variants_share_rows(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["ablate", str(recipe), "--series", "leave-one-out", "--to", str(tmp_path / "out")]
+
+    def command() -> int:
+        monkeypatch.setattr("sys.argv", ["cameleer", *arguments])
+        return _guarded(app)
+
+    assert command() == 0
+    rows = {
+        name: {(row.source, row.messages) for row in MIXTURE.read(tmp_path / "out" / f"{name}-curate")}
+        for name in ("all", "without-word-arithmetic", "without-precise-if")
+    }
+    assert rows["without-word-arithmetic"] | rows["without-precise-if"] == rows["all"]
+    assert len(rows["all"]) == 22
+    found = json.loads((tmp_path / "out/ablation.json").read_text())
+    assert {(row["source"], row["task"]) for row in found["effects"]} == {
+        (source, task)
+        for source in ("word-arithmetic", "precise-if")
+        for task in ("word-arithmetic-dev", "precise-if-dev")
+    }
+    assert "What each source adds" in (tmp_path / "out/ablation.md").read_text()
+    made = read_manifest(tmp_path / "out/all-sft")
+    assert made is not None
+    capsys.readouterr()
+    arguments += ["--series", "sizes", "--share", "0.5"]
+    assert command() == 0
+    again = read_manifest(tmp_path / "out/all-sft")
+    assert again is not None and again.created == made.created
+    assert "all-sft is current" in capsys.readouterr().err
+    arguments[3] = "leave-two-out"
+    assert command() == 2
+
+
+def test_a_recipe_with_one_source_or_two_fine_tunings_is_refused(recipe: Path) -> None:
+    one = read_recipe(recipe, ['curate.sources=[{task="precise-if",count=3}]'])
+    with pytest.raises(UserError, match="one source"):
+        ablation.ablate(one, recipe.parent / "out", [Series.LEAVE_ONE_OUT], [], None)
+    recipe.write_text(recipe.read_text() + '\n[sft2]\nkind = "sft"\n')
+    with pytest.raises(UserError, match="2 sft and 1 eval"):
+        ablation.ablate(read_recipe(recipe), recipe.parent / "out", [Series.LEAVE_ONE_OUT], [], None)
