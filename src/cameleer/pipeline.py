@@ -22,6 +22,8 @@ from cameleer.core.recipe import Recipe, Stage, load_recipe
 from cameleer.core.stage import BASE, Input, InputKind, StageConfig, StageRun
 from cameleer.curate.config import CurateConfig
 from cameleer.evals.config import EvalConfig
+from cameleer.prefs.config import PrefsConfig
+from cameleer.rlvr.config import RLVRConfig
 from cameleer.rm.config import RMConfig
 from cameleer.sft.config import SFTConfig
 
@@ -46,6 +48,8 @@ KINDS: dict[str, Kind] = {
     ),
     "sft": Kind(SFTConfig, "cameleer.sft.train:run", makes=(InputKind.MODEL,), every_rank=True),
     "rm": Kind(RMConfig, "cameleer.rm.train:run", makes=(InputKind.REWARD_MODEL,), every_rank=True),
+    "prefs": Kind(PrefsConfig, "cameleer.prefs.run:run", makes=(InputKind.PAIRS,)),
+    "rlvr": Kind(RLVRConfig, "cameleer.rlvr.train:run", makes=(InputKind.MODEL,), every_rank=True),
     "eval": Kind(EvalConfig, "cameleer.evals.run:run", makes=()),
 }
 

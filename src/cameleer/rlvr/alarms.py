@@ -1,0 +1,94 @@
+"""Signs that a model is rewarded for the wrong thing: a pure function of a run's metrics so far.
+
+Each compares means over a window of steps with the first such window, so that it speaks of a trend and not of a step:
+
+    reward_without_accuracy   training pass rate up by >= g while held-out accuracy is not up by g / 2
+    length                    answers k times as long as at the start, or 1/k
+    repetition                share of repeated 4-grams in answers above the limit
+    kl                        nats per token from the sampling policy or the reference above the limit
+    verifier                  share of verdicts `error` and `timeout` above the limit
+
+The first one is the sign of an exploit: the verifier is satisfied more often and the task solved no better.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from statistics import fmean
+
+from cameleer.rlvr.config import AlarmConfig
+
+
+class AlarmKind(StrEnum):
+    """What an alarm is about."""
+
+    REWARD_WITHOUT_ACCURACY = "reward_without_accuracy"
+    LENGTH = "length"
+    REPETITION = "repetition"
+    KL = "kl"
+    VERIFIER = "verifier"
+
+
+@dataclass(frozen=True, slots=True)
+class StepSigns:
+    """What the alarms look at of one step. `held_out` is the newest accuracy, None before the first."""
+
+    step: int
+    pass_rate: float
+    held_out: float | None
+    mean_tokens: float
+    repetition: float
+    kl: float
+    verifier_errors: float
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """A sign, the step at which it was seen, and the values that it was seen by."""
+
+    kind: AlarmKind
+    step: int
+    message: str
+
+
+def alarms_at(history: Sequence[StepSigns], config: AlarmConfig, known: Collection[str] = ()) -> list[Alarm]:
+    """The alarms that hold at the last step of a history, without those of a `known` kind."""
+    if len(history) < config.window:
+        return []
+    first, last = history[: config.window], history[-config.window :]
+    messages = {
+        AlarmKind.REWARD_WITHOUT_ACCURACY: _reward_without_accuracy(first, last, config.reward_gap),
+        AlarmKind.LENGTH: _length(first, last, config.length_factor),
+        AlarmKind.REPETITION: _above("repeated 4-grams", [each.repetition for each in last], config.repetition),
+        AlarmKind.KL: _above("KL per token", [each.kl for each in last], config.kl),
+        AlarmKind.VERIFIER: _above("verifier errors", [each.verifier_errors for each in last], config.verifier_errors),
+    }
+    return [
+        Alarm(kind, history[-1].step, message)
+        for kind, message in messages.items()
+        if message is not None and kind.value not in known
+    ]
+
+
+def _reward_without_accuracy(first: Sequence[StepSigns], last: Sequence[StepSigns], gap: float) -> str | None:
+    before, now = first[0].held_out, last[-1].held_out
+    if before is None or now is None:
+        return None
+    start, end = fmean(each.pass_rate for each in first), fmean(each.pass_rate for each in last)
+    if end - start < gap or now - before >= (end - start) / 2:
+        return None
+    return (
+        f"the pass rate in training went from {start:.2f} to {end:.2f}, held-out accuracy from {before:.2f} to "
+        f"{now:.2f}: look at rollouts for what satisfies the verifier"
+    )
+
+
+def _length(first: Sequence[StepSigns], last: Sequence[StepSigns], factor: float) -> str | None:
+    start, end = fmean(each.mean_tokens for each in first), fmean(each.mean_tokens for each in last)
+    if start / factor < end < start * factor:
+        return None
+    return f"answers went from {start:.0f} to {end:.0f} tokens"
+
+
+def _above(what: str, values: Sequence[float], limit: float) -> str | None:
+    return f"{what}: {fmean(values):.3f}, above {limit}" if fmean(values) > limit else None

@@ -1,0 +1,89 @@
+"""From rollouts to segment trees, and what a model says of each of their tokens.
+
+    the answers to a prompt  ->  trees (prompt, answer, answer, …), as many answers to a tree as the budget holds
+
+A prompt is computed once for all answers of its tree. Answers weigh 1, prompts 0.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from cameleer.model.policy import Policy, SegmentModel, Targets
+from cameleer.rlvr.advantages import Floats
+from cameleer.rlvr.rollouts import Rollout
+from cameleer.train.accumulate import split_step
+from cameleer.train.distributed import World
+from cameleer.train.layout import Segment, Tree, collate
+
+Columns = Mapping[str, Floats]
+"""What a loss reads of an answer's tokens, (L,) by name."""
+
+
+class TemperedPolicy(Policy):
+    """A policy at the temperature of sampling: (N,) log-probabilities, or (2, N) with the entropies below them."""
+
+    def __init__(self, model: PreTrainedModel, temperature: float, with_entropy: bool = False) -> None:
+        super().__init__(model)
+        self.temperature, self.with_entropy = temperature, with_entropy
+
+    def forward(self, batch: Targets, temperature: float | None = None, with_entropy: bool | None = None) -> Tensor:
+        """What is given here wins over what the policy was made with."""
+        given = super().forward(
+            batch,
+            self.temperature if temperature is None else temperature,
+            self.with_entropy if with_entropy is None else with_entropy,
+        )
+        return given if isinstance(given, Tensor) else torch.stack(given)
+
+
+def trees_of(
+    rollouts: Sequence[Rollout], columns: Sequence[Columns], tokens_per_batch: int
+) -> tuple[list[Tree], list[list[int]]]:
+    """Trees of answers, and the indices into `rollouts` of each tree's answers. Answers of one place stand together."""
+    members: list[list[int]] = []
+    room, place = 0, -1
+    for index, rollout in enumerate(rollouts):
+        if rollout.place != place or len(rollout.ids) > room:
+            members.append([])
+            room, place = tokens_per_batch - len(rollout.prompt_ids), rollout.place
+        members[-1].append(index)
+        room -= len(rollout.ids)
+    return [_tree([rollouts[i] for i in each], [columns[i] for i in each]) for each in members], members
+
+
+def _tree(rollouts: Sequence[Rollout], columns: Sequence[Columns]) -> Tree:
+    prompt = np.asarray(rollouts[0].prompt_ids, np.int32)
+    root = Segment(prompt, np.zeros(len(prompt), np.float32))
+    answers = (
+        Segment(np.asarray(rollout.ids, np.int32), np.ones(len(rollout.ids), np.float32), 0, each)
+        for rollout, each in zip(rollouts, columns, strict=True)
+    )
+    return (root, *answers)
+
+
+@torch.no_grad()
+def score(model: SegmentModel, rollouts: Sequence[Rollout], tokens_per_batch: int, world: World) -> list[Floats]:
+    """What `model` gives for each token of each answer, (L,) an answer: log-probabilities, or values. On every rank."""
+    trees, members = trees_of(rollouts, [{} for _ in rollouts], tokens_per_batch)
+    number_of = {id(tree): number for number, tree in enumerate(trees)}
+    training = model.training
+    model.eval()
+    found: dict[int, Floats] = {}
+    for batch in split_step(trees, tokens_per_batch, world) if trees else ():
+        output: Tensor = model(collate(batch, 128 if world.device.type == "cuda" else 1).to(world.device))
+        # Of log-probabilities and entropies the former.
+        given = output.reshape(-1, output.shape[-1])[0].double().cpu().numpy()
+        taken = 0
+        for tree in batch:
+            # A rank without a tree of its own computes a copy of another's, which has no targets.
+            for index in members[number_of[id(tree)]] if id(tree) in number_of else ():
+                length = len(rollouts[index].ids)
+                found[index] = given[taken : taken + length]
+                taken += length
+    model.train(training)
+    merged = {index: values for part in world.gather(found) for index, values in part.items()}
+    return [merged[index] for index in range(len(rollouts))]

@@ -1,0 +1,407 @@
+"""Reinforcement learning with verifiable rewards: the loop from problems and a model to a better model.
+
+    for each step:  prompts -> answers -> verdicts -> rewards -> advantages -> passes x mini-batches -> next weights
+
+With `max_staleness = 0` a step's answers are sampled on the weights that it trains. With 1 those of step s + 1 are
+sampled before step s trains: always on the second-latest weights, in the same order on every machine, which is what an
+asynchronous sampler gives when it is exactly as fast as the learner (Tülu 3 report, §6.3).
+
+A run that was killed anywhere goes on from the newest checkpoint. Answers that later steps had already got are on disk
+and are learned from again; what was sampled in part is sampled again, the same. So the end is the same to the bit.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from cameleer.core.artifact import CHECKPOINTS, METRICS, Outcome
+from cameleer.core.errors import UserError
+from cameleer.core.log import MetricsLog, Ticker, console, read_metrics, ticker
+from cameleer.core.render import Renderer
+from cameleer.core.stage import StageRun
+from cameleer.model import attention
+from cameleer.model.generate import Sampling
+from cameleer.model.load import load_model, load_renderer, stored_dtype
+from cameleer.model.reward import load_reward_model
+from cameleer.model.value import ValueModel, new_value_model
+from cameleer.rlvr import metrics
+from cameleer.rlvr.alarms import StepSigns, alarms_at
+from cameleer.rlvr.config import KeptModel, RLVRConfig
+from cameleer.rlvr.measure import PASS_RATES, accuracy, of_suitable_difficulty, pass_rates, sample_on_ranks
+from cameleer.rlvr.problems import Prompt, PromptOrder, as_prompts, hold_out, load_prompts, within
+from cameleer.rlvr.rollouts import FOLDER, Rollout, RolloutFiles, RolloutSource, Sampled, groups_of, has_variance
+from cameleer.rlvr.sampler import Sampler
+from cameleer.rlvr.scoring import TemperedPolicy
+from cameleer.rlvr.update import Models, learn
+from cameleer.tasks import find_task
+from cameleer.train.distributed import World, current_world, in_launch, shard, start_ranks
+from cameleer.train.interrupt import Interrupt
+from cameleer.train.learner import Learner, compute_dtype, with_options
+from cameleer.verify.pool import VerifierPool
+from cameleer.verify.sandbox.run import announce_protections
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many problems there were, and where they went."""
+
+    problems: int
+    too_long: int
+    held_out: int
+    unsuitable: int
+
+
+@dataclass
+class Setup:
+    """All that the loop needs, built once."""
+
+    config: RLVRConfig
+    stage: StageRun
+    renderer: Renderer
+    models: Models
+    sampler: Sampler
+    source: RolloutSource
+    files: RolloutFiles
+    prompts: list[Prompt]
+    held_out: list[Prompt]
+    order: PromptOrder
+    num_steps: int
+    counts: Counts
+    log: MetricsLog | None = None
+    history: list[StepSigns] = field(default_factory=list[StepSigns])
+    alarms: dict[str, str] = field(default_factory=dict[str, str])
+    accuracies: dict[int, float] = field(default_factory=dict[int, float])
+    """Held-out accuracy by the number of steps done."""
+
+    @property
+    def world(self) -> World:
+        return self.models.world
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(self.config.max_new_tokens, self.config.temperature, seed=self.stage.seed)
+
+
+def run(config: RLVRConfig, stage: StageRun) -> Outcome:
+    """The stage's entry: trains on the ranks of this launch, or starts `num_ranks` of its own."""
+    if config.num_ranks > 1 and not in_launch():
+        outcome: Outcome = start_ranks(config.num_ranks, train, config, stage)
+        return outcome
+    return train(config, stage)
+
+
+def train(config: RLVRConfig, stage: StageRun) -> Outcome:
+    """Train on this rank and, on rank 0, leave the model and all rollouts in the stage's folder."""
+    with VerifierPool(deadline_seconds=config.deadline_seconds) as pool:
+        setup = prepare(config, stage, current_world(), pool)
+        learner = setup.models.policy
+        first = begin(setup)
+        waiting: list[Rollout] | None = None
+        with Interrupt() as interrupt, ticker("rlvr", setup.num_steps, done=first, shown=setup.world.leads) as progress:
+            for step in range(first, setup.num_steps):
+                started = time.monotonic()
+                sampled = Sampled([])
+                if waiting is None:
+                    sampled = rollouts_for(setup, step, done=step)
+                rollouts, waiting = waiting or sampled.rollouts, None
+                if config.max_staleness and step + 1 < setup.num_steps:
+                    ahead = rollouts_for(setup, step + 1, done=step, after=rollouts)
+                    waiting, sampled = ahead.rollouts, _both(sampled, ahead)
+                update = learn(config, setup.models, step, setup.num_steps, rollouts)
+                setup.sampler.follow(step + 1)
+                save_rollouts(setup, step, update.rollouts)
+                line = {
+                    "step": step + 1,
+                    "epoch": (rollouts[-1].place + 1) / setup.order.num_prompts,
+                    **metrics.of_rollouts(rollouts, step),
+                    **metrics.of_update(update),
+                    **metrics.of_times(sampled, update),
+                    "seconds": time.monotonic() - started,
+                }
+                watch(setup, line)
+                if (step + 1) % config.held_out.every == 0 or step + 1 == setup.num_steps:
+                    measure(setup, step + 1)
+                note(progress, line)
+                learner.checkpoint_if_due(step + 1, setup.num_steps, interrupt)
+        kept = choose(setup)
+        learner.export(setup.renderer, stored_dtype(stage.inputs["model"]))
+    return outcome(setup, kept)
+
+
+def _both(one: Sampled, other: Sampled) -> Sampled:
+    return Sampled(
+        other.rollouts,
+        one.num_tokens + other.num_tokens,
+        one.seconds + other.seconds,
+        one.verify_seconds + other.verify_seconds,
+    )
+
+
+# --- before the first step ---
+
+
+def prepare(config: RLVRConfig, stage: StageRun, world: World, pool: VerifierPool) -> Setup:
+    """Load, render and build; raises UserError for whatever the recipe or the data has wrong."""
+    renderer = load_renderer(stage.inputs["model"], stage.chat_template)
+    every = load_prompts(stage.inputs["problems"], renderer)
+    if any(prompt.problem.verifier == "code" for prompt in every):
+        announce_protections()
+    usable = within(every, config.max_prompt_tokens)
+    trained, held_out = hold_out(usable, config.held_out.num_problems, stage.seed)
+    for name in config.held_out.tasks:
+        held_out += as_prompts(find_task(name).problems(config.held_out.num_items, stage.seed), renderer)
+    _refuse_nothing(config, stage, len(every), len(usable), len(trained))
+    models = build_models(config, stage, world)
+    sampler = Sampler(config, models.policy, renderer)
+    source = RolloutSource(sampler.generator, pool, renderer, config.reward)
+    sampling = Sampling(config.max_new_tokens, config.temperature, seed=stage.seed)
+    ranks, suitable = None, trained
+    if config.difficulty is not None:
+        rates = pass_rates(source, world, trained, config.difficulty, sampling, stage.folder / PASS_RATES)
+        rows = of_suitable_difficulty(trained, rates, config.difficulty)
+        suitable = [trained[row] for row in rows]
+        ranks = [-rates[row] for row in rows] if config.difficulty.easy_first else None
+        _refuse_nothing(config, stage, len(every), len(usable), len(suitable))
+    order = PromptOrder(suitable, config.task_weights, stage.seed, ranks)
+    steps = -(-order.num_prompts * config.num_epochs // config.prompts_per_step)
+    return Setup(
+        config=config,
+        stage=stage,
+        renderer=renderer,
+        models=models,
+        sampler=sampler,
+        source=source,
+        files=RolloutFiles(stage.folder / FOLDER),
+        prompts=suitable,
+        held_out=held_out,
+        order=order,
+        num_steps=config.num_steps or steps,
+        counts=Counts(len(every), len(every) - len(usable), len(held_out), len(trained) - len(suitable)),
+    )
+
+
+def _refuse_nothing(config: RLVRConfig, stage: StageRun, num_all: int, num_usable: int, num_left: int) -> None:
+    if num_left == 0:
+        raise UserError(
+            f"{stage.inputs['problems']}: no problems to train on: of {num_all}, {num_all - num_usable} have more than "
+            f"max_prompt_tokens = {config.max_prompt_tokens} tokens; the others are held out or of another difficulty.",
+            "Raise max_prompt_tokens, hold out fewer, widen difficulty.pass_rate, or add problems.",
+        )
+
+
+def build_models(config: RLVRConfig, stage: StageRun, world: World) -> Models:
+    """The policy in training; the frozen reference and the value model in training where the config asks for them."""
+
+    def tempered(model: PreTrainedModel) -> TemperedPolicy:
+        return TemperedPolicy(model, config.temperature, config.objective.entropy_coefficient > 0)
+
+    def build(device: torch.device) -> PreTrainedModel:
+        model = load_model(stage.inputs["model"], torch.float32, device, attention=attention.NAME)
+        return with_options(model, config, stage.seed)
+
+    policy = Learner(config, stage, world, build, tempered)
+    reference = None
+    if config.uses_reference:
+        frozen = load_model(stage.inputs["reference"], torch.float32, world.device, attention=attention.NAME)
+        reference = TemperedPolicy(frozen, config.temperature).requires_grad_(False).eval()
+        shard(reference, world, compute_dtype(config, world))
+    if config.uses_values:
+        policy.companion = value_learner(config, stage, world)
+    return Models(world, policy, reference, policy.companion)
+
+
+def value_learner(config: RLVRConfig, stage: StageRun, world: World) -> Learner[ValueModel]:
+    """The learner of the value model: from a reward model, or from the policy with a head of zeros."""
+    settings = config.model_copy(
+        update={"learning_rate": config.value_learning_rate or config.learning_rate, "lora": None}
+    )
+
+    def build(device: torch.device) -> PreTrainedModel:
+        folder = stage.inputs.get("value_model")
+        if folder is None:
+            model = new_value_model(stage.inputs["model"], device)
+        else:
+            model = load_reward_model(folder, torch.float32, device)
+        return with_options(model, settings, stage.seed)
+
+    return Learner(settings, stage, world, build, ValueModel)
+
+
+def begin(setup: Setup) -> int:
+    """Go on from what there is; the number of steps done. A run that begins is measured first."""
+    learner, world = setup.models.policy, setup.world
+    first = learner.resume()
+    setup.sampler.follow(first)
+    file = setup.stage.folder / METRICS
+    if world.leads:
+        setup.log = MetricsLog(file, last_step=first)
+    for line in world.broadcast(read_metrics(file) if world.leads else None):
+        if "held_out" in line:
+            setup.accuracies[line["step"]] = line["held_out"]
+        else:
+            remember(setup, line)
+    if world.leads:
+        say_start(setup, first)
+    if 0 not in setup.accuracies:
+        assert first == 0 or not setup.held_out, f"step {first} without a measurement before it"
+        measure(setup, 0)
+    return first
+
+
+def say_start(setup: Setup, first: int) -> None:
+    """What is about to be trained, in one line; and what was left out."""
+    config, counts = setup.config, setup.counts
+    start = f", from step {first}" if first else ""
+    console.print(
+        f"  {len(setup.prompts):,} problems, {setup.num_steps} steps of {config.prompts_per_step} prompts × "
+        f"{config.samples_per_prompt} answers, {config.objective.objective} on {setup.world.size} rank(s){start}"
+    )
+    if counts.too_long:
+        console.print(f"  above max_prompt_tokens = {config.max_prompt_tokens}: {counts.too_long} left out")
+
+
+# --- rollouts of a step ---
+
+
+def rollouts_for(setup: Setup, step: int, done: int, after: Sequence[Rollout] | None = None) -> Sampled:
+    """The rollouts of a step: those on disk, else sampled on the weights after `done` steps.
+
+    `after` are the rollouts of the step before, whose places they follow; None: they are on disk, or step is the first.
+    """
+    stored = setup.files.read(step)
+    setup.world.barrier()
+    if stored is not None:
+        return Sampled(stored)
+    if setup.sampler.generator.weight_version != done:
+        raise UserError(
+            f"{setup.files.folder}: the rollouts of step {step + 1} are gone, and the weights that sampled them too.",
+            f"Delete {setup.stage.folder / CHECKPOINTS} to train this stage anew.",
+        )
+    first_place = 0
+    if step > 0:
+        before = after if after is not None else setup.files.read(step - 1)
+        if before is None:
+            raise UserError(
+                f"{setup.files.folder}: the rollouts of step {step} are gone: which prompts come next is not known.",
+                f"Delete {setup.stage.folder / CHECKPOINTS} to train this stage anew.",
+            )
+        first_place = max(rollout.place for rollout in before) + 1
+    sampled = sample(setup, first_place)
+    save_rollouts(setup, step, sampled.rollouts)
+    return sampled
+
+
+def save_rollouts(setup: Setup, step: int, rollouts: Sequence[Rollout]) -> None:
+    if setup.world.leads:
+        setup.files.write(step, rollouts)
+    setup.world.barrier()
+
+
+def sample(setup: Setup, first_place: int) -> Sampled:
+    """Answers to the next prompts. With dynamic sampling, those without variance are replaced within `max_refills`."""
+    config = setup.config
+    whole = Sampled([])
+    wanted, place = config.prompts_per_step, first_place
+    for _ in range(1 + config.max_refills):
+        asked = [(each, setup.prompts[setup.order.row(each)]) for each in range(place, place + wanted)]
+        found = sampled_from(setup, asked)
+        place += wanted
+        whole = _joined(whole, found)
+        wanted = config.prompts_per_step - sum(map(has_variance, groups_of(whole.rollouts)))
+        if wanted <= 0:
+            break
+    return whole
+
+
+def sampled_from(setup: Setup, asked: Sequence[tuple[int, Prompt]]) -> Sampled:
+    model = setup.models.policy.model
+    model.eval()
+    found = sample_on_ranks(setup.source, setup.world, asked, setup.config.samples_per_prompt, setup.sampling)
+    model.train()
+    return found
+
+
+def _joined(one: Sampled, other: Sampled) -> Sampled:
+    return replace(_both(one, other), rollouts=[*one.rollouts, *other.rollouts])
+
+
+# --- what is watched ---
+
+
+def watch(setup: Setup, line: dict[str, Any]) -> None:
+    """Raise the alarms of a step and log it."""
+    remember(setup, line)
+    new = alarms_at(setup.history, setup.config.alarms, setup.alarms)
+    for alarm in new:
+        setup.alarms[alarm.kind.value] = f"step {alarm.step}: {alarm.message}"
+        if setup.world.leads:
+            console.print(f"[yellow]alarm at step {alarm.step}: {alarm.message}[/]")
+    if new:
+        line["alarms"] = {alarm.kind.value: alarm.message for alarm in new}
+    if setup.log is not None:
+        setup.log.write(**line)
+
+
+def remember(setup: Setup, line: dict[str, Any]) -> None:
+    """Take a step's line into what the alarms look at."""
+    newest = max(setup.accuracies, default=None)
+    setup.history.append(metrics.signs(line, None if newest is None else setup.accuracies[newest]))
+    setup.alarms |= {kind: f"step {line['step']}: {message}" for kind, message in line.get("alarms", {}).items()}
+
+
+def measure(setup: Setup, done: int) -> None:
+    """Log the accuracy of held-out problems after `done` steps; set the weights aside if it is the best so far."""
+    if not setup.held_out:
+        return
+    started = time.monotonic()
+    setup.models.policy.model.eval()
+    found = accuracy(setup.source, setup.world, setup.held_out, setup.config.max_new_tokens)
+    setup.models.policy.model.train()
+    best = max(setup.accuracies.values(), default=-1.0)
+    setup.accuracies[done] = found.mean
+    if setup.config.held_out.keep is KeptModel.BEST and found.mean > best:
+        setup.models.policy.keep(done)
+    if setup.log is not None:
+        setup.log.write(step=done, **found.line(), seconds=time.monotonic() - started)
+        console.print(f"  step {done}: held-out accuracy {found.mean:.3f}")
+
+
+def note(progress: Ticker, line: dict[str, Any]) -> None:
+    progress.advance(note=f"pass rate {line['pass_rate']:.3f}  {line['answer_tokens']:.0f} tokens an answer")
+
+
+# --- after the last step ---
+
+
+def choose(setup: Setup) -> int:
+    """Take back the weights with the best held-out accuracy, if those are asked for; the steps they have learned."""
+    if not setup.held_out or setup.config.held_out.keep is KeptModel.LAST:
+        return setup.num_steps
+    kept = setup.models.policy.restore()
+    if setup.world.leads and kept != setup.num_steps:
+        console.print(f"  saving the weights after step {kept}, which have the best held-out accuracy")
+    return kept
+
+
+def outcome(setup: Setup, kept: int) -> Outcome:
+    counts = setup.counts
+    summary: dict[str, Any] = {"kept_step": kept, "alarms": setup.alarms}
+    if setup.accuracies:
+        summary |= {"held_out_start": setup.accuracies[0], "held_out": setup.accuracies[kept]}
+    return Outcome(
+        counts={
+            "problems": counts.problems,
+            "train_problems": len(setup.prompts),
+            "held_out_problems": counts.held_out,
+            "too_long": counts.too_long,
+            "unsuitable": counts.unsuitable,
+            "steps": setup.num_steps,
+            "ranks": setup.world.size,
+        },
+        summary=summary,
+        template_fingerprint=setup.renderer.fingerprint,
+    )
