@@ -39,7 +39,7 @@ def type_words(annotation: object) -> str:
         return " or ".join(f"`{member.value}`" for member in annotation)
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
         return f"table `{annotation.__name__}`"
-    return {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}.get(
+    return {"str": "text", "int": "whole number", "float": "number", "bool": "true or false", "Any": "anything"}.get(
         annotation.__name__, str(annotation)
     )  # type: ignore[attr-defined]
 

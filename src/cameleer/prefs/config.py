@@ -21,21 +21,15 @@ from collections import Counter
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import PurePath
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
 from cameleer.core.config import Config
 from cameleer.core.stage import Input, InputKind, StageConfig
 
-
-class Aspect(StrEnum):
-    """What a judge rates an answer for."""
-
-    HELPFULNESS = "helpfulness"
-    INSTRUCTION_FOLLOWING = "instruction_following"
-    HONESTY = "honesty"
-    TRUTHFULNESS = "truthfulness"
+Aspect = Literal["helpfulness", "instruction_following", "honesty", "truthfulness"]
+"""What a judge rates an answer for."""
 
 
 class Method(StrEnum):
@@ -52,6 +46,14 @@ class Instructions(StrEnum):
 
     ADDED = "added"
     RELAXED = "relaxed"
+
+
+def _with_name(table: dict[str, Any], default: Any) -> dict[str, Any]:
+    return table if table.get("name") or not default else {**table, "name": str(default)}
+
+
+def _twice(names: Iterable[str]) -> str | None:
+    return next((name for name, times in Counter(names).items() if times > 1), None)
 
 
 class PromptsConfig(Config):
@@ -175,7 +177,7 @@ class JudgeConfig(ServedConfig):
     """`verifier`: the problem's own, or that of added instructions. `aspects`: the judge rates all answers together, 1
     to 5, once for each aspect; the score is the mean. `pairwise`: the judge compares every two answers; the score is
     the share won. `reward_model`: a model that the `rm` stage made."""
-    aspects: tuple[Aspect, ...] = Field(default=tuple(Aspect), min_length=1)
+    aspects: tuple[Aspect, ...] = Field(default=get_args(Aspect), min_length=1)
     """The aspects of `aspects`."""
     positions: Literal["seeded", "both"] = "seeded"
     """The order in which a judge sees the answers: shuffled by prompt, or that one and its reverse, averaged."""
@@ -246,9 +248,9 @@ class PrefsConfig(StageConfig):
     """The prompts, one table `[[prefs.prompts]]` each."""
     models: tuple[ModelConfig, ...] = ()
     """The pool of models that answer, one table `[[prefs.models]]` each."""
-    judges: tuple[JudgeConfig, ...] = (JudgeConfig(name="verifier", method=Method.VERIFIER),)
-    """The judges, one table `[[prefs.judges]]` each. The first that can rate a prompt decides its pair; the report
-    tells how far the others agree."""
+    judges: tuple[JudgeConfig, ...] = ()
+    """The judges, one table `[[prefs.judges]]` each; the verifier when there is none. The first that can rate a prompt
+    decides its pair; the report tells how far the others agree."""
     sources: tuple[PairsConfig, ...] = ()
     """Recorded pairs that are added, one table `[[prefs.sources]]` each."""
     policy: str | None = None
@@ -261,6 +263,11 @@ class PrefsConfig(StageConfig):
     """Nucleus of the answers' sampling."""
     max_new_tokens: int = Field(default=2048, ge=1)
     """Longest answer in tokens. One that is cut off there is never chosen."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _judge_filled_in(cls, table: Any) -> Any:
+        return {"judges": [{"method": Method.VERIFIER}], **table} if isinstance(table, dict) else table
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
@@ -306,11 +313,3 @@ class PrefsConfig(StageConfig):
                 kind = InputKind.REWARD_MODEL if judge.method is Method.REWARD_MODEL else InputKind.MODEL
                 found.append(Input(judge.role, kind, judge.local_model))
         return found + [Input(each.role, InputKind.FILE, each.file) for each in self.sources if each.file is not None]
-
-
-def _with_name(table: dict[str, Any], default: Any) -> dict[str, Any]:
-    return table if table.get("name") or not default else {**table, "name": str(default)}
-
-
-def _twice(names: Iterable[str]) -> str | None:
-    return next((name for name, times in Counter(names).items() if times > 1), None)

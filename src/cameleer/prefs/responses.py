@@ -25,7 +25,7 @@ from cameleer.core.errors import UserError
 from cameleer.core.stage import BASE, StageRun
 from cameleer.core.types import ChatTemplate, Conversation
 from cameleer.model.endpoint import ChatReply, ChatRequest, Endpoint, FailureKind, Price
-from cameleer.prefs.config import ModelConfig, PrefsConfig, ServedConfig
+from cameleer.prefs.config import JudgeConfig, ModelConfig, PrefsConfig, ServedConfig
 from cameleer.prefs.journal import Ledger
 from cameleer.prefs.prompts import Prompt
 
@@ -37,15 +37,18 @@ CUT_OFF = "length"
 """The reason of an answer that ends at `max_new_tokens`."""
 FAILURES_IN_A_ROW = 16
 SEED_BITS = 31
+LEAVE_SECONDS = 10.0
+"""How long a source or judge is waited for when the stage is stopped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
     """One answer to be had: the `place`th of a prompt, by a model that has given it `sample` answers before.
 
-    `relaxed`: to the prompt's relaxed form.
+    `index` is the prompt's place among all. `relaxed`: the answer is to the prompt's relaxed form.
     """
 
+    index: int
     prompt: Prompt
     place: int
     model: str
@@ -88,13 +91,13 @@ def assign(
     prompts: Iterable[Prompt], pool: Mapping[str, Source], config: PrefsConfig, seed: int
 ) -> Iterator[list[Slot]]:
     """The slots of each prompt. One to which the pool cannot give so many answers has fewer."""
-    for prompt in prompts:
+    for index, prompt in enumerate(prompts):
         rng = random.Random(f"{seed}/models/{prompt.key}")
         names = _drawn(prompt, pool, config, rng)
         used = Counter[str]()
         slots: list[Slot] = []
         for place, name in enumerate(names):
-            slots.append(Slot(prompt, place, name, used[name], prompt.relaxed is not None and place % 2 == 1))
+            slots.append(Slot(index, prompt, place, name, used[name], prompt.relaxed is not None and place % 2 == 1))
             used[name] += 1
         yield slots
 
@@ -289,7 +292,7 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def template_of(config: ServedConfig, stage: StageRun) -> ChatTemplate:
+def template_of(config: ModelConfig | JudgeConfig, stage: StageRun) -> ChatTemplate:
     """The recipe's template for its base model and what stages made of it; other models have their own."""
     folder = stage.inputs[config.role]
     return stage.chat_template if config.local_model == BASE or read_manifest(folder) is not None else "model"
@@ -298,7 +301,9 @@ def template_of(config: ServedConfig, stage: StageRun) -> ChatTemplate:
 Item = TypeVar("Item")
 
 
-def merged(sources: Sequence[Callable[[], Iterator[Item]]], failed: Callable[[UserError], None]) -> Iterator[Item]:
+def merged(
+    sources: Sequence[Callable[[], Iterator[Item]]], failed: Callable[[UserError], None]
+) -> Generator[Item, None, None]:
     """The items of all sources as they come, each source in a thread of its own.
 
     A source that ends with a UserError is reported to `failed`, in the caller's thread, and the others go on; any other
@@ -339,7 +344,7 @@ def merged(sources: Sequence[Callable[[], Iterator[Item]]], failed: Callable[[Us
     finally:
         left.set()
         for thread in threads:
-            thread.join()
+            thread.join(LEAVE_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -354,7 +359,7 @@ def answer_all(
     pool: Mapping[str, Source],
     keep: Callable[[Slot, Answer], None],
     failed: Callable[[UserError], None],
-) -> Iterator[tuple[Slot, Answer]]:
+) -> Generator[tuple[Slot, Answer], None, None]:
     """The answers to these slots as they come; `keep` gets each at once, in its source's thread. See `merged`."""
     by_model: defaultdict[str, list[Slot]] = defaultdict(list)
     for slot in slots:
@@ -374,11 +379,8 @@ def answer_all(
     def remote(name: str) -> Callable[[], Iterator[tuple[Slot, Answer]]]:
         return lambda: one(name)
 
-    sources: list[Callable[[], Iterator[tuple[Slot, Answer]]]] = [
-        local,
-        *(remote(name) for name in by_model if not isinstance(pool[name], LocalSource)),
-    ]
-    return merged(sources, failed)
+    remotes = [remote(name) for name in by_model if not isinstance(pool[name], LocalSource)]
+    return merged([local, *remotes], failed)
 
 
 def make_pool(config: PrefsConfig, stage: StageRun, ledger: Ledger) -> dict[str, Source]:
