@@ -21,6 +21,7 @@ from cameleer.core.log import console
 from cameleer.core.recipe import Recipe, Stage, load_recipe
 from cameleer.core.stage import BASE, Input, InputKind, StageConfig, StageRun
 from cameleer.curate.config import CurateConfig
+from cameleer.dpo.config import DPOConfig
 from cameleer.evals.config import EvalConfig
 from cameleer.prefs.config import PrefsConfig
 from cameleer.rlvr.config import RLVRConfig
@@ -47,6 +48,7 @@ KINDS: dict[str, Kind] = {
         CurateConfig, "cameleer.curate.run:run", makes=(InputKind.MIXTURE, InputKind.PROBLEMS), renders=False
     ),
     "sft": Kind(SFTConfig, "cameleer.sft.train:run", makes=(InputKind.MODEL,), every_rank=True),
+    "dpo": Kind(DPOConfig, "cameleer.dpo.train:run", makes=(InputKind.MODEL,), every_rank=True),
     "rm": Kind(RMConfig, "cameleer.rm.train:run", makes=(InputKind.REWARD_MODEL,), every_rank=True),
     "prefs": Kind(PrefsConfig, "cameleer.prefs.run:run", makes=(InputKind.PAIRS,)),
     "rlvr": Kind(RLVRConfig, "cameleer.rlvr.train:run", makes=(InputKind.MODEL,), every_rank=True),
