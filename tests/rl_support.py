@@ -47,6 +47,7 @@ def problems(count: int, task: str = "words", target: Any = TARGET, verifier: st
 
 def write_inputs(folder: Path, rows: Sequence[Problem] | None = None, kind: TinyKind = "llama") -> dict[str, Path]:
     """A tiny model and problems on disk, as the inputs of an RLVR stage."""
+    folder.mkdir(exist_ok=True)
     save_model(tiny_model(kind), tiny_tokenizer(), folder / "model")
     (folder / "problems").mkdir()
     PROBLEMS.write(folder / "problems", rows if rows is not None else problems(16))

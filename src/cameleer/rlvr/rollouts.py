@@ -178,8 +178,7 @@ class RolloutSource:
 
         def responses() -> Iterator[tuple[str, str, Any]]:
             nonlocal sampled_at
-            found = self.generator.stream([prompt.ids for _, _, prompt in items], sampling, names)
-            for index, completion in self._named(found, asked):
+            for index, completion in self._complete([prompt for _, _, prompt in items], sampling, names):
                 response = self.renderer.decode(completion.ids)
                 completions.append((index, completion, response))
                 problem = items[index][2].problem
@@ -197,15 +196,14 @@ class RolloutSource:
             verify_seconds=time.monotonic() - sampled_at,
         )
 
-    @staticmethod
-    def _named(
-        found: Iterator[tuple[int, Completion]], asked: Sequence[tuple[int, Prompt]]
+    def _complete(
+        self, prompts: Sequence[Prompt], sampling: Sampling, names: Sequence[str]
     ) -> Iterator[tuple[int, Completion]]:
-        """The same, with the prompts named in a failure."""
+        """Completions as they finish. A failure names the problems."""
         try:
-            yield from found
+            yield from self.generator.stream([prompt.ids for prompt in prompts], sampling, names)
         except UserError as error:
-            problems = ", ".join(prompt.problem.id for _, prompt in asked[:4])
+            problems = ", ".join(list(dict.fromkeys(prompt.problem.id for prompt in prompts))[:4])
             raise UserError(f"sampling answers to {problems}, …: {error.what}", error.hint) from None
 
     def _rollout(

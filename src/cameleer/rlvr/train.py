@@ -106,7 +106,8 @@ def train(config: RLVRConfig, stage: StageRun) -> Outcome:
                 started = time.monotonic()
                 sampled = Sampled([])
                 if waiting is None:
-                    sampled = rollouts_for(setup, step, done=step)
+                    # Under staleness 1 the weights that sample a step's answers are gone when it begins.
+                    sampled = rollouts_for(setup, step, done=max(0, step - config.max_staleness))
                 rollouts, waiting = waiting or sampled.rollouts, None
                 if config.max_staleness and step + 1 < setup.num_steps:
                     ahead = rollouts_for(setup, step + 1, done=step, after=rollouts)

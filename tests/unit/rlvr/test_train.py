@@ -1,0 +1,464 @@
+"""The loop on a tiny model: what it writes, that it is on policy, that it resumes exactly, what it refuses."""
+
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from rl_support import GROUPS, TARGET, problems, rlvr_stage, write_inputs
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from cameleer.core.artifact import Outcome
+from cameleer.core.errors import UserError
+from cameleer.core.log import read_metrics
+from cameleer.core.training import LoraConfig
+from cameleer.model.load import save_model
+from cameleer.model.reward import new_reward_model
+from cameleer.model.tiny import tiny_tokenizer
+from cameleer.rlvr import train as rlvr
+from cameleer.rlvr.config import Difficulty, HeldOut, KeptModel, RewardConfig, RLVRConfig
+from cameleer.rlvr.metrics import TIMINGS
+from cameleer.rlvr.names import Correction, Objective, ObjectiveConfig
+from cameleer.rlvr.rollouts import RolloutFiles
+
+PPO = GROUPS.model_copy(
+    update={
+        "objective": ObjectiveConfig(objective=Objective.PPO, kl_coefficient=0.05),
+        "reward": RewardConfig(missing_end=None),
+        "learning_rate": 3e-3,
+        "prompts_per_step": 8,
+        "samples_per_prompt": 1,
+        "num_passes": 2,
+        "num_mini_batches": 2,
+        "value_model": None,
+    }
+)
+
+
+def train(folder: Path, inputs: dict[str, Path], config: RLVRConfig = GROUPS, **changes: Any) -> Path:
+    outcome(folder, inputs, config, **changes)
+    return folder
+
+
+def outcome(folder: Path, inputs: dict[str, Path], config: RLVRConfig = GROUPS, **changes: Any) -> Outcome:
+    return rlvr.run(config.model_copy(update=changes), rlvr_stage(folder, inputs))
+
+
+def steps(folder: Path) -> list[dict[str, Any]]:
+    return [line for line in untimed(folder) if "held_out" not in line]
+
+
+def untimed(folder: Path) -> list[dict[str, Any]]:
+    lines = read_metrics(folder / "metrics.jsonl")
+    return [{key: value for key, value in line.items() if not key.endswith(TIMINGS)} for line in lines]
+
+
+def gain(lines: list[dict[str, Any]], window: int) -> float:
+    """By how much the pass rate of the last steps is above that of the first."""
+    rates = [line["pass_rate"] for line in lines]
+    return float(np.mean(rates[-window:]) - np.mean(rates[:window]))
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def rollouts(folder: Path) -> list[pl.DataFrame]:
+    return [pl.read_parquet(file) for file in sorted((folder / "rollouts").glob("step-*.parquet"))]
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Weights, rollouts with verdicts and advantages, and metrics, to the bit."""
+    ours, theirs = weights(one), weights(other)
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert len(rollouts(one)) == len(rollouts(other)) > 0
+    assert all(a.equals(b, null_equal=True) for a, b in zip(rollouts(one), rollouts(other), strict=True))
+    assert untimed(one) == untimed(other)
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> dict[str, Path]:
+    return write_inputs(tmp_path)
+
+
+def test_it_learns_and_saves_a_plain_model(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    result = outcome(tmp_path / "out", inputs, num_steps=12)
+    lines = steps(tmp_path / "out")
+    assert gain(lines, 3) > 0.2
+    assert result.summary["held_out"] > result.summary["held_out_start"]
+    assert torch.isfinite(AutoModelForCausalLM.from_pretrained(tmp_path / "out")(torch.tensor([[5, 6]])).logits).all()
+
+
+@pytest.mark.parametrize("temperature", [0.7, 1.0, 1.3])
+def test_on_policy_the_first_ratio_is_one_at_any_temperature(
+    tmp_path: Path, inputs: dict[str, Path], temperature: float
+) -> None:
+    """The sampler's log-probabilities are the trainer's: at that temperature, after every update, within 1e-5."""
+    for line in steps(train(tmp_path / "out", inputs, temperature=temperature)):
+        assert 0 < line["sampler_gap"] <= 1e-5 and abs(line["ratio"] - 1) <= 1e-5
+        assert line["clip_fraction"] == 0 and line["staleness"] == 0
+
+
+def test_the_gap_shows_a_temperature_that_only_the_sampler_applies(
+    tmp_path: Path, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The known bug, put in."""
+    forward = rlvr.TemperedPolicy.forward
+    monkeypatch.setattr(rlvr.TemperedPolicy, "forward", lambda self, batch: forward(self, batch, temperature=1.0))
+    (line, *_) = steps(train(tmp_path / "out", inputs, temperature=0.7, num_steps=1))
+    assert line["sampler_gap"] > 0.1
+
+
+def test_a_second_mini_batch_moves_the_ratio_and_the_clip_acts(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    """One mini-batch and one pass: the ratio is 1. A second pass at a large rate: tokens are clipped."""
+    once = steps(train(tmp_path / "once", inputs, num_steps=2))
+    twice = steps(train(tmp_path / "twice", inputs, num_steps=2, num_passes=2))
+    assert [line["clip_fraction"] for line in once] == [0.0, 0.0]
+    assert once[0]["optimizer_steps"] == 1 and twice[0]["optimizer_steps"] == 2
+    assert twice[0]["clip_fraction"] > 0.05 and abs(twice[0]["ratio"] - 1) > 1e-3
+
+
+def test_every_prompt_is_asked_once_an_epoch(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    """12 problems, 3 steps of 4 an epoch, two epochs."""
+    asked = [frame.group_by("place").first().sort("place") for frame in rollouts(train(tmp_path / "out", inputs))]
+    assert [place for frame in asked for place in frame["place"]] == list(range(24))
+    names = [name for frame in asked for name in frame["problem"]]
+    assert len(set(names[:12])) == 12 and sorted(names[:12]) == sorted(names[12:]) and names[:12] != names[12:]
+
+
+def test_rollouts_hold_what_was_sampled(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    """Ids decode to the response; groups' advantages are (r − mean) / std; versions count steps."""
+    tokenizer = tiny_tokenizer()
+    for step, frame in enumerate(rollouts(train(tmp_path / "out", inputs))):
+        assert len(frame) == 16 and set(frame["weight_version"]) == {step}
+        for row in frame.iter_rows(named=True):
+            assert tokenizer.decode(row["ids"], skip_special_tokens=True) == row["response"]
+            assert len(row["logprobs"]) == len(row["ids"]) == len(row["advantages"])
+            assert row["ended"] == (row["ids"][-1] in (0, 2))
+        for _, group in frame.group_by("place"):
+            rewards = group["reward"].to_numpy()
+            spread = rewards.std(ddof=1)
+            expected = (rewards - rewards.mean()) / spread if spread else np.zeros(4)
+            assert [row[0] for row in group["advantages"]] == pytest.approx(expected.tolist())
+
+
+def test_draws_do_not_depend_on_batches(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    one, few = (
+        rollouts(train(tmp_path / str(size), inputs, num_steps=2, sampling_batch_size=size)) for size in (128, 3)
+    )
+    assert all(a["ids"].equals(b["ids"]) for a, b in zip(one, few, strict=True))
+
+
+def test_staleness_one_learns_from_the_second_latest(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    """Rollouts of a step come from the weights before the last update, and their proximal policy is computed anew."""
+    folder = train(tmp_path / "out", inputs, max_staleness=1, objective=ObjectiveConfig(correction=Correction.TRUNCATE))
+    assert [set(frame["weight_version"]) for frame in rollouts(folder)] == [{0}, {0}, {1}, {2}, {3}, {4}]
+    lines = steps(folder)
+    assert [line["staleness"] for line in lines] == [0, 1, 1, 1, 1, 1]
+    assert lines[0]["proximal_gap"] <= 1e-5 and all(line["proximal_gap"] > 1e-3 for line in lines[1:])
+    assert all(abs(line["ratio"] - 1) <= 1e-5 for line in lines)
+
+
+# --- stopping and going on ---
+
+
+@pytest.mark.parametrize("config", [GROUPS, GROUPS.model_copy(update={"max_staleness": 1}), PPO], ids=["0", "1", "ppo"])
+def test_ctrl_c_saves_and_the_resumed_run_is_the_same(
+    tmp_path: Path, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch, config: RLVRConfig
+) -> None:
+    """SIGINT in every second step, until the run is through."""
+    whole = train(tmp_path / "whole", inputs, config)
+    learn, count = rlvr.learn, 0
+
+    def interrupted(*arguments: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count % 2 == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+        return learn(*arguments)
+
+    monkeypatch.setattr(rlvr, "learn", interrupted)
+    stops = 0
+    while not (tmp_path / "cut" / "model.safetensors").exists():
+        try:
+            train(tmp_path / "cut", inputs, config)
+        except KeyboardInterrupt:
+            stops += 1
+    assert stops >= 2 and count == 6, "no step is lost or done twice"
+    assert_same_run(tmp_path / "cut", whole)
+
+
+@pytest.mark.parametrize("staleness", [0, 1])
+def test_killed_anywhere_the_resumed_run_is_the_same(tmp_path: Path, inputs: dict[str, Path], staleness: int) -> None:
+    """SIGKILL at random moments: sampling, verifying, learning, saving, exporting."""
+    changes = {"max_staleness": staleness, "checkpoint_minutes": 0, "num_steps": 8}
+    started = time.monotonic()
+    whole = train(tmp_path / "whole", inputs, **changes)
+    duration = time.monotonic() - started
+    draw = random.Random(staleness)
+    kills = 0
+    while not (tmp_path / "cut" / "tokenizer_config.json").exists():
+        child = os.fork()
+        if child == 0:
+            status = 1
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+            try:
+                train(tmp_path / "cut", inputs, **changes)
+                status = 0
+            finally:
+                os._exit(status)
+        time.sleep(draw.uniform(0.1, 0.7) * duration)
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        kills += os.WIFSIGNALED(status)
+        assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
+        assert kills < 40
+    train(tmp_path / "cut", inputs, **changes)
+    assert kills >= 2
+    assert_same_run(tmp_path / "cut", whole)
+
+
+def test_stored_verdicts_are_used_again(
+    tmp_path: Path, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A verifier that would say something else the second time changes nothing: its step has a file."""
+    whole = train(tmp_path / "whole", inputs, num_steps=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(rlvr, "learn", fail)
+        with pytest.raises(RuntimeError, match="stop here"):
+            train(tmp_path / "cut", inputs, num_steps=1)
+    sample = rlvr.RolloutSource.sample
+    asked: list[int] = []
+    monkeypatch.setattr(
+        rlvr.RolloutSource, "sample", lambda self, *rest: (asked.append(rest[1]), sample(self, *rest))[1]
+    )
+    train(tmp_path / "cut", inputs, num_steps=1)
+    assert asked == [1], "held-out problems alone were asked"
+    assert_same_run(tmp_path / "cut", whole)
+
+
+def fail(*_: Any) -> Any:
+    raise RuntimeError("stop here")
+
+
+def test_lost_rollouts_of_older_weights_are_named(
+    tmp_path: Path, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"max_staleness": 1, "checkpoint_minutes": 0, "num_steps": 3}
+    with monkeypatch.context() as patch:
+        patch.setattr(rlvr, "choose", fail)
+        with pytest.raises(RuntimeError, match="stop here"):
+            train(tmp_path / "out", inputs, **changes)
+    (tmp_path / "out" / "rollouts" / "step-000003.parquet").unlink()
+    with pytest.raises(UserError, match="rollouts of step 3 are gone") as failure:
+        train(tmp_path / "out", inputs, **changes)
+    assert failure.value.hint is not None and "checkpoints" in failure.value.hint
+
+
+# --- what is learned from ---
+
+
+def test_answers_without_a_verdict_have_no_gradient(tmp_path: Path) -> None:
+    """A verifier that fails on everything leaves the weights as they were, is counted and raises its alarm."""
+    inputs = write_inputs(tmp_path, problems(16, target={"constraints": []}))
+    result = outcome(tmp_path / "out", inputs)
+    before, after = weights(inputs["model"]), weights(tmp_path / "out")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    for line in steps(tmp_path / "out"):
+        assert line["outcome/error"] == 16 and line["optimizer_steps"] == 0
+    assert set(result.summary["alarms"]) == {"verifier"} and "step 5" in result.summary["alarms"]["verifier"]
+    assert rollouts(tmp_path / "out")[0]["reward"].is_null().all()
+
+
+def test_some_answers_without_a_verdict_change_nothing_for_the_others(tmp_path: Path) -> None:
+    """Half of the problems fail: their answers have no advantages, the others learn."""
+    rows = [*problems(8), *problems(8, task="broken", target={"constraints": []})]
+    folder = train(tmp_path / "out", write_inputs(tmp_path, rows), held_out=HeldOut(), num_steps=2)
+    for frame in rollouts(folder):
+        broken = frame["task"] == "broken"
+        assert broken.any() and frame.filter(broken)["advantages"].is_null().all()
+        assert frame.filter(~broken)["advantages"].is_not_null().all()
+    line = steps(folder)[0]
+    assert line["outcome/error"] > 0 and line["optimizer_steps"] == 1
+    assert line["pass_rate"] == pytest.approx(line["outcome/correct"] / (16 - line["outcome/error"]))
+
+
+def test_dynamic_sampling_replaces_groups_without_variance(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    """Refilled up to the bound; what has no variance is kept on record, is not learned from, and costs its places."""
+    folder = train(tmp_path / "out", inputs, max_refills=2, samples_per_prompt=2, num_steps=4)
+    place = 0
+    for frame in rollouts(folder):
+        places = frame["place"].unique().sort().to_list()
+        assert places == list(range(place, place + len(places)))
+        place += len(places)
+        varied = 0
+        for _, group in frame.group_by("place"):
+            differs = group["reward"].n_unique() > 1
+            varied += differs
+            assert group["advantages"].is_null().all() == (not differs)
+        assert varied == 4 or len(places) > 4
+    assert place > 16
+
+
+def test_every_objective_learns_without_a_fault(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    for objective in Objective:
+        if objective is not Objective.PPO:
+            chosen = ObjectiveConfig(objective=objective, kl_coefficient=0.01, entropy_coefficient=0.001)
+            (line, _) = steps(train(tmp_path / objective, inputs, objective=chosen, num_steps=2))
+            assert abs(line["ratio"] - 1) <= 1e-5 and abs(line["kl_reference"]) <= 1e-9 and line["entropy"] > 1
+
+
+def test_a_reference_holds_the_policy_near(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    free, held = (
+        steps(train(tmp_path / str(beta), inputs, objective=ObjectiveConfig(kl_coefficient=beta), num_passes=2))
+        for beta in (1e-9, 1.0)
+    )
+    assert held[-1]["kl_reference"] < 0.5 * free[-1]["kl_reference"]
+
+
+def test_the_adapters_of_lora_reach_the_sampler(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    lines = steps(train(tmp_path / "out", inputs, lora=LoraConfig(rank=4), num_passes=2))
+    assert all(line["sampler_gap"] <= 1e-5 for line in lines)
+    before, after = weights(inputs["model"]), weights(tmp_path / "out")
+    assert {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def test_two_ranks_sample_and_learn_the_same(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    """Each samples its share of the prompts on a whole copy of the sharded weights."""
+    one = train(tmp_path / "one", inputs, PPO, num_steps=2)
+    two = train(tmp_path / "two", inputs, PPO, num_steps=2, num_ranks=2, checkpoint_minutes=0)
+    assert all(a["ids"].equals(b["ids"]) for a, b in zip(rollouts(one), rollouts(two), strict=True))
+    for name, expected in weights(one).items():
+        torch.testing.assert_close(weights(two)[name], expected, rtol=1e-3, atol=1e-4)
+
+
+# --- PPO ---
+
+
+def test_ppo_learns_and_its_values_predict_returns(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    folder = train(tmp_path / "out", inputs, PPO, num_steps=16, prompts_per_step=16)
+    lines = steps(folder)
+    assert gain(lines, 4) > 0.2
+    assert lines[0]["value"] == 0.0 or abs(lines[0]["value"]) < abs(lines[-1]["value"])
+    assert lines[-1]["value_loss"] < lines[0]["value_loss"] and lines[0]["optimizer_steps"] == 4
+    whitened = np.concatenate([np.concatenate(list(frame["advantages"])) for frame in rollouts(folder)[:1]])
+    assert whitened.mean() == pytest.approx(0, abs=1e-9) and whitened.std() == pytest.approx(1, abs=1e-2)
+
+
+def test_the_value_model_starts_from_a_reward_model(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    save_model(new_reward_model(inputs["model"], 0), tiny_tokenizer(), tmp_path / "rm")
+    given = {**inputs, "value_model": tmp_path / "rm"}
+    (line,) = steps(train(tmp_path / "out", given, PPO, value_model="rm", num_steps=1))
+    (zeros,) = steps(train(tmp_path / "zeros", inputs, PPO, num_steps=1))
+    assert line["value_loss"] != zeros["value_loss"]
+
+
+def test_an_answer_without_end_gets_its_own_reward(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    (frame,) = rollouts(train(tmp_path / "out", inputs, num_steps=1, reward=RewardConfig(missing_end=-10.0)))
+    cut = frame.filter(~frame["ended"])
+    assert len(cut) and set(cut["reward"]) == {-10.0}
+
+
+# --- what is measured ---
+
+
+def test_the_best_weights_are_saved(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    """Of two runs that differ in what they keep, the one with `best` exports the weights of its best measurement."""
+    held_out = HeldOut(num_problems=4, every=1)
+    best = outcome(tmp_path / "best", inputs, held_out=held_out)
+    last = outcome(tmp_path / "last", inputs, held_out=held_out.model_copy(update={"keep": KeptModel.LAST}))
+    accuracies = [line["held_out"] for line in untimed(tmp_path / "best") if "held_out" in line]
+    assert best.summary["held_out"] == max(accuracies) and last.summary["held_out"] == accuracies[-1]
+    kept = best.summary["kept_step"]
+    assert accuracies.index(max(accuracies)) == kept < 6 == last.summary["kept_step"]
+    stopped = train(tmp_path / "stopped", inputs, held_out=HeldOut(num_problems=4, keep=KeptModel.LAST), num_steps=kept)
+    assert all(torch.equal(weights(stopped)[name], each) for name, each in weights(tmp_path / "best").items())
+
+
+def test_a_measurement_has_its_interval(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    folder = train(
+        tmp_path / "out", inputs, num_steps=1, held_out=HeldOut(num_problems=4, tasks=("precise-if-dev",), num_items=6)
+    )
+    first = untimed(folder)[0]
+    assert first["held_out"] == (first["held_out/words"] + first["held_out/precise-if-dev"]) / 2
+    assert first["held_out_low/words"] <= first["held_out/words"] <= first["held_out_high/words"]
+
+
+def test_problems_of_suitable_difficulty_are_kept(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    difficulty = Difficulty(num_samples=4, pass_rate=(0.25, 0.75), easy_first=True)
+    folder = train(tmp_path / "out", inputs, difficulty=difficulty, held_out=HeldOut(), num_steps=2)
+    rates: dict[str, float] = json.loads((folder / "pass_rates.json").read_text())
+    asked = [name for frame in rollouts(folder) for name in frame.group_by("place").first().sort("place")["problem"]]
+    suitable = [name for name, rate in rates.items() if 0.25 <= rate <= 0.75]
+    assert 0 < len(suitable) < 16 and set(asked) <= set(suitable)
+    epoch = [rates[name] for name in asked[: len(suitable)]]
+    assert epoch == sorted(epoch, reverse=True)
+
+
+def test_a_planted_exploit_raises_the_alarm(tmp_path: Path) -> None:
+    """The verifier in training counts words alone; the task, as held-out problems judge it, also asks for one word.
+
+    The alarm comes within 20 steps. Where both are judged alike there is none.
+    """
+    strictly = {"constraints": [*TARGET["constraints"], {"id": "starts_with", "kwargs": {"phrase": "About"}}]}
+    rows = problems(16)
+    honest = write_inputs(tmp_path / "honest", rows)
+    held_out = HeldOut(num_problems=4, every=2)
+    chosen = rlvr.hold_out([rlvr.Prompt(row, ()) for row in rows], 4, seed=3)[1]
+    names = {prompt.problem.id for prompt in chosen}
+    twins = zip(rows, problems(16, target=strictly), strict=True)
+    strict = [told if row.id in names else row for row, told in twins]
+    planted = write_inputs(tmp_path / "planted", strict)
+    changes = {"num_steps": 20, "held_out": held_out}
+    alarmed = outcome(tmp_path / "alarmed", planted, **changes).summary["alarms"]
+    quiet = outcome(tmp_path / "quiet", honest, **changes).summary["alarms"]
+    assert "reward_without_accuracy" in alarmed and "reward_without_accuracy" not in quiet
+    (line,) = [line for line in steps(tmp_path / "alarmed") if "reward_without_accuracy" in line.get("alarms", {})]
+    assert line["step"] <= 20
+
+
+# --- what is refused ---
+
+
+def test_an_unknown_verifier_names_its_problem(tmp_path: Path) -> None:
+    inputs = write_inputs(tmp_path, problems(4, verifier="constraint"))
+    with pytest.raises(UserError, match=r"problem words/\d: Unknown verifier 'constraint'. Did you mean 'constraints'"):
+        train(tmp_path / "out", inputs)
+
+
+def test_prompts_that_are_all_too_long(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    with pytest.raises(UserError, match="no problems to train on: of 16, 16 have more than max_prompt_tokens = 5"):
+        train(tmp_path / "out", inputs, max_prompt_tokens=5)
+
+
+def test_prompts_beyond_the_context_are_named(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    with pytest.raises(UserError, match=r"sampling answers to words/\d+.*exceeds the model's context of 1024"):
+        train(tmp_path / "out", inputs, max_new_tokens=2048)
+
+
+def test_logits_that_are_not_finite_are_named(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    path = inputs["model"] / "model.safetensors"
+    broken = weights(inputs["model"])
+    next(iter(broken.values()))[:] = float("nan")
+    save_file(broken, path, {"format": "pt"})
+    with pytest.raises(UserError, match=r"sampling answers to words/\d+.*not finite"):
+        train(tmp_path / "out", inputs)
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_a_damaged_file_of_rollouts_is_named(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    files = RolloutFiles(tmp_path / "out" / "rollouts")
+    train(tmp_path / "out", inputs, num_steps=1)
+    path = tmp_path / "out" / "rollouts" / "step-000001.parquet"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(UserError, match=r"step-000001.parquet: not a readable Parquet file"):
+        files.read(0)
