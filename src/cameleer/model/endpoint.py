@@ -23,6 +23,7 @@ import math
 import os
 import queue
 import random
+import ssl
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -30,7 +31,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from functools import partial
+from functools import cache, partial
 from typing import Any, Generic, TypeVar
 
 import httpx
@@ -422,7 +423,7 @@ class _Run(Generic[Reply]):
         numbered = enumerate(asks)
         # A proxy cannot reach this machine's own servers.
         by_proxy = httpx.URL(self._endpoint.base_url).host not in ("localhost", "127.0.0.1", "::1")
-        settings: dict[str, Any] = {"timeout": None, "trust_env": by_proxy, "verify": httpx.create_ssl_context()}
+        settings: dict[str, Any] = {"timeout": None, "trust_env": by_proxy, "verify": _tls()}
         if self._key != NO_KEY:
             settings["headers"] = {"Authorization": f"Bearer {self._key}"}
 
@@ -456,6 +457,12 @@ class _Run(Generic[Reply]):
     def _without_key(self, message: str) -> str:
         """Servers quote the key that they refuse."""
         return message if self._key == NO_KEY else message.replace(self._key, "[the key]")
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """Read once: the certificates take a tenth of a second, and judges ask again and again."""
+    return httpx.create_ssl_context()
 
 
 def kind_of(status: int) -> FailureKind:
