@@ -179,7 +179,7 @@ def value_loss(value_N: Tensor, batch: Batch, totals: Totals, clip: float = 0.2)
     the start of the update.
     """
     return_N, old_N, weight_N = batch.columns[RETURNS], batch.columns[OLD_VALUES], batch.weight_N
-    near_N = old_N + (value_N - old_N).clamp(-clip, clip)
+    near_N = value_N.clamp(old_N - clip, old_N + clip)
     error_N, near_error_N = (value_N - return_N).square(), (near_N - return_N).square()
     loss = (torch.maximum(error_N, near_error_N) * weight_N).sum() / (2 * totals.num_tokens)
     with torch.no_grad():
