@@ -32,11 +32,11 @@ def load_rows(folder: Path, renderer: Renderer, max_tokens: int, overlong: Overl
 
 
 def mismatched(trees: Sequence[Tree], max_tokens: int) -> list[Tree]:
-    """Each prompt with the answers of the next pair that has another prompt, cut to fit.
+    """Each prompt with the answers of the last pair before it that has another prompt, cut to fit.
 
     Raises UserError where all pairs have one prompt.
     """
-    partners = _next_with_another_prompt([tree[PROMPT].ids.tobytes() for tree in trees])
+    partners = _last_with_another_prompt([tree[PROMPT].ids.tobytes() for tree in trees])
     found: list[Tree] = []
     for tree, partner in zip(trees, partners, strict=True):
         prompt = tree[PROMPT].ids.tolist()
@@ -45,8 +45,8 @@ def mismatched(trees: Sequence[Tree], max_tokens: int) -> list[Tree]:
     return found
 
 
-def _next_with_another_prompt(prompts: Sequence[bytes]) -> list[int]:
-    """For each row the first one after it, around the end, whose prompt differs."""
+def _last_with_another_prompt(prompts: Sequence[bytes]) -> list[int]:
+    """For each row the nearest one before it, around the beginning, whose prompt differs."""
     if len(set(prompts)) < 2:
         raise UserError(
             "objective = 'kto' estimates the KL divergence from prompts with answers to other prompts, and all pairs "
@@ -54,8 +54,8 @@ def _next_with_another_prompt(prompts: Sequence[bytes]) -> list[int]:
         )
     count = len(prompts)
     partners = [0] * (2 * count)
-    # Backwards over two rounds, so that each row knows of those behind the end.
-    for place in range(2 * count - 2, -1, -1):
-        row, following = place % count, (place + 1) % count
-        partners[place] = following if prompts[following] != prompts[row] else partners[place + 1]
-    return partners[:count]
+    # Two rounds, so that each row knows of those before the beginning.
+    for place in range(1, 2 * count):
+        row, before = place % count, (place - 1) % count
+        partners[place] = before if prompts[before] != prompts[row] else partners[place - 1]
+    return partners[count:]
