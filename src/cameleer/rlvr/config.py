@@ -119,7 +119,7 @@ class AlarmConfig(Config):
     window: int = Field(default=5, ge=1)
     """Steps over which a metric is averaged before it is compared."""
     reward_gap: float = Field(default=0.2, gt=0)
-    """The pass rate in training has risen by so much while the held-out accuracy has not risen by half of it."""
+    """The pass rate in training has risen by so much, and held-out accuracy by less than a quarter of it."""
     length_factor: float = Field(default=3.0, gt=1)
     """Answers have become so many times as long as at the start, or as short."""
     repetition: float = Field(default=0.5, gt=0)

@@ -349,8 +349,7 @@ def watch(setup: Setup, line: dict[str, Any]) -> None:
 
 def remember(setup: Setup, line: dict[str, Any]) -> None:
     """Take a step's line into what the alarms look at."""
-    newest = max(setup.accuracies, default=None)
-    setup.history.append(metrics.signs(line, None if newest is None else setup.accuracies[newest]))
+    setup.history.append(metrics.signs(line, setup.accuracies.get(line["step"] - 1)))
     setup.alarms |= {kind: f"step {line['step']}: {message}" for kind, message in line.get("alarms", {}).items()}
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from rl_support import GROUPS, TARGET, problems, rlvr_stage, write_inputs
+from rlvr_support import GROUPS, TARGET, problems, rlvr_stage, write_inputs
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
