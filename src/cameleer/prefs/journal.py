@@ -42,6 +42,7 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self._journal = Journal(path)
         self._used = {row["who"]: row for row in self._journal.rows}
+        self._journal.rows.clear()
 
     def restore(self, who: str, endpoint: Endpoint) -> None:
         """Let an endpoint go on from what it has used before."""

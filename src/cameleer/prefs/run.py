@@ -174,6 +174,7 @@ def _restore(work: Work) -> None:
         slot = places.get((row["prompt"], row["place"]))
         if slot is not None and (row["model"], row["messages"]) == (slot.model, _turns(slot)):
             work.answers[slot.index][slot.place] = Answer(row["text"], row["finish_reason"], row["num_tokens"])
+    work.journal.rows.clear()
 
 
 def _answer_and_rate(work: Work) -> list[dict[str, Judged]]:

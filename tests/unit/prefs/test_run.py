@@ -27,8 +27,8 @@ from prefs_support import (
 
 from cameleer.core.errors import UserError
 from cameleer.core.problems import PROBLEMS
-from cameleer.core.render import Renderer
-from cameleer.model.load import save_model
+from cameleer.model.load import load_renderer, save_model
+from cameleer.model.reward import RewardModel, RewardScorer, load_reward_model, new_reward_model
 from cameleer.model.tiny import tiny_model, tiny_tokenizer
 from cameleer.prefs.config import PrefsConfig
 from cameleer.prefs.run import run
@@ -166,6 +166,67 @@ def test_local_models_judge_after_answering(tmp_path: Path, tiny_folder: Path) -
     assert all(row["scores"] == [None, None] for row in read_lines(tmp_path / "out/ratings.jsonl"))
     judgements = read_lines(tmp_path / "out/judgements.jsonl")
     assert judgements and all(row["scores"] is None and row["failure"] is None for row in judgements)
+
+
+def test_a_local_model_goes_on_from_any_answers_and_ends_alike(tmp_path: Path, tiny_folder: Path) -> None:
+    """What a killed run had kept, in any order, with a line torn off: the rest is sampled as it would have been."""
+    problems = write_problems(tmp_path / "problems", 10)
+    config = prefs_config(
+        prompts=[{"problems": "curate"}],
+        models=[{"model": "base", "name": "one"}, {"model": "base", "name": "two"}],
+        max_new_tokens=8,
+    )
+    inputs = {"prompts curate": problems, "model one": tiny_folder, "model two": tiny_folder}
+    for side in ("whole", "half"):
+        stage = prefs_stage(tmp_path / side, inputs)
+        if side == "half":
+            kept = (tmp_path / "whole/responses.jsonl").read_text().splitlines()[::-3]
+            (stage.folder / "checkpoints").mkdir()
+            (stage.folder / "checkpoints/responses.jsonl").write_text("\n".join(kept)[:-20])
+        with pytest.raises(UserError, match="no prompt made a pair"):
+            run(config, stage)
+    for name in ("responses.jsonl", "ratings.jsonl", "report.md"):
+        assert (tmp_path / "half" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    texts = [row["text"] for row in read_lines(tmp_path / "whole/responses.jsonl")]
+    assert len(texts) == 40 and len(set(texts)) > 30
+
+
+def test_answers_kept_for_another_prompt_or_model_are_not_taken(tmp_path: Path) -> None:
+    stage = stage_of(tmp_path, 4)
+    with serving(replying(writer)) as (pool, answers), serving(replying(rating_by(hashed_ratings))) as (judge, _):
+        run(config_of(pool, judge), stage)
+        rows = read_lines(stage.folder / "responses.jsonl")
+        rows[0]["model"] = "three"
+        rows[1]["messages"][0]["content"] += "?"
+        journal = stage.folder / "checkpoints/responses.jsonl"
+        journal.write_text("".join(json.dumps(row) + "\n" for row in rows[:4]))
+        before = len(answers.seen)
+        run(config_of(pool, judge), stage)
+    assert len(answers.seen) == before + 8 - 2
+
+
+def test_a_reward_model_decides_pairs(tmp_path: Path, tiny_folder: Path) -> None:
+    """The scores are those that the model gives each answer by itself."""
+    renderer = load_renderer(tiny_folder, "model")
+    model = new_reward_model(tiny_folder, seed=3)
+    save_model(model, renderer.tokenizer, tmp_path / "reward", stop_ids=renderer.stop_ids)
+    with serving(replying(writer)) as (pool, _):
+        config = prefs_config(
+            prompts=[{"mixture": "curate", "name": "numbers"}],
+            models=[{"model": name, "endpoint": pool} for name in ("one", "two")],
+            judges=[{"method": "reward_model", "model": "rm"}],
+            num_responses=2,
+        )
+        stage = stage_of(tmp_path, 12)
+        stage.inputs["judge rm"] = tmp_path / "reward"
+        run(config, stage)
+    pairs = read_made_pairs(stage.folder)
+    scorer = RewardScorer(RewardModel(load_reward_model(tmp_path / "reward")), renderer)
+    assert len(pairs) == 12
+    for pair in pairs:
+        [[chosen]], [[rejected]] = (scorer.score([pair.prompt], [[text]]) for text in (pair.chosen, pair.rejected))
+        assert (pair.chosen_score, pair.rejected_score) == pytest.approx((chosen, rejected), abs=1e-5)
+        assert chosen > rejected
 
 
 # --- judges that lean ---
@@ -415,8 +476,3 @@ def test_relaxed_prompts_make_pairs_that_the_verifier_stands_for(tmp_path: Path)
     for whole, relaxed in zip(rows[::2], rows[1::2], strict=True):
         assert len(relaxed["messages"][-1]["content"]) < len(whole["messages"][-1]["content"])
     assert len(answers.seen) == 8 * COUNT
-
-
-def test_a_recipe_of_the_renderers_template_is_used_for_local_models(tiny_folder: Path) -> None:
-    """Guards the tests above: the tiny model's folder has a template of its own."""
-    assert Renderer(tiny_tokenizer()).stop_ids
