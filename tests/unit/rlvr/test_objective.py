@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -317,3 +318,15 @@ def test_value_loss_equals_a_loop_over_tokens() -> None:
     torch.testing.assert_close(
         *(torch.autograd.grad(each, values)[0] for each in (ours, naive)), rtol=1e-13, atol=1e-14
     )
+
+
+@pytest.mark.parametrize("objective", Objective)
+def test_a_rank_without_answers_adds_nothing(objective: Objective) -> None:
+    """Its share of a step is a tree whose weights are all 0: loss and sums are 0, and backward runs."""
+    idle = tuple(replace(segment, weights=np.zeros_like(segment.weights)) for segment in group(ANSWERS))
+    config, logprobs = ObjectiveConfig.parse({"objective": objective}, ""), torch.zeros(0, requires_grad=True)
+    loss, sums = policy_loss(config, logprobs, collate([idle]), TOTALS)
+    loss.backward()
+    assert loss.item() == 0.0
+    assert not any(value.item() for value in sums.values())
+    assert sums.keys() == policy_loss(config, CURRENT, BATCH, TOTALS)[1].keys()
