@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from support import untimed_metrics
 from transformers import AutoModelForCausalLM
 
-from cameleer.core.artifact import Manifest, write_json
+from cameleer import pipeline
+from cameleer.core.artifact import Manifest, read_manifest, write_json
 from cameleer.core.errors import UserError
 from cameleer.core.pairs import PAIRS, PreferencePair
 from cameleer.core.training import LoraConfig
@@ -300,3 +301,20 @@ def test_two_ranks_train_the_same_model(tmp_path: Path, inputs: dict[str, Path])
         torch.testing.assert_close(weights(two)[name], expected, rtol=1e-3, atol=1e-5)
     tables = [pq.read_table(folder / dpo.REFERENCE_FILE)["chosen"].to_pylist() for folder in (one, two)]
     assert tables[1][0] == pytest.approx(tables[0][0], abs=1e-5)
+
+
+def test_as_a_stage_of_a_recipe(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    """A recipe that names a model's folder and a folder of pairs; run again, it is current."""
+    write_json(inputs["pairs"] / "manifest.json", vars(Manifest("prefs", "prefs", "k", {}, {}, "", 0)))
+    path = tmp_path / "recipe.toml"
+    settings = "\n".join(f"{name} = {value}" for name, value in SETTINGS.items())
+    path.write_text(f'name = "r"\nmodel = "{inputs["model"]}"\n[dpo]\npairs = "pairs"\nmodel = "base"\n{settings}\n')
+    recipe = pipeline.read_recipe(path)
+    pipeline.run_recipe(recipe, tmp_path / "run")
+    manifest = read_manifest(tmp_path / "run" / "dpo")
+    assert manifest is not None and manifest.config["beta"] == 5.0
+    assert manifest.inputs["reference"] == manifest.inputs["model"]
+    assert manifest.template_fingerprint == load_renderer(inputs["model"], "model").fingerprint
+    written = (tmp_path / "run" / "dpo" / "model.safetensors").stat().st_mtime_ns
+    pipeline.run_recipe(recipe, tmp_path / "run")
+    assert (tmp_path / "run" / "dpo" / "model.safetensors").stat().st_mtime_ns == written
