@@ -15,7 +15,7 @@ weight = 1
 upsample = true                     # repeat rows where there are too few
 
 [[curate.problems]]                 # prompts with verifiers, for prefs and rlvr; none of them is in the mixture
-task = "precise-if"
+task = "precise-if"                 # or `dataset`, or `file`: problems in Tülu's format
 count = 2000
 """
 
@@ -91,6 +91,8 @@ class Source(Config):
     """Commit, tag or branch of a hub dataset. Best a commit, which the manifest tells: a branch's changes go unseen."""
     config: str | None = None
     """Configuration of a hub dataset that has several."""
+    where: dict[str, str] = Field(default_factory=dict[str, str])
+    """Only the rows whose columns hold these values, such as `{ source = "org/part" }` of a published mixture."""
     fields: Fields | None = None
     """The columns that hold the conversation; the common formats are recognised without."""
     license: str | None = None
@@ -164,36 +166,71 @@ class Source(Config):
             raise ValueError(f"task_version = {self.task_version} without a task; remove it")
         if self.task is not None and self.count is None and self.weight is None:
             raise ValueError(f"the task '{self.task}' has problems without end; set count or weight")
-        if self.task is not None and (self.fields is not None or self.upsample):
-            raise ValueError(f"the task '{self.task}' needs neither fields nor upsample; remove them")
+        if self.task is not None and (self.fields is not None or self.upsample or self.where):
+            raise ValueError(f"the task '{self.task}' needs neither fields nor upsample nor where; remove them")
         return self
 
 
 class ProblemSource(Config):
-    """Problems of a task with role train, for preference synthesis and reinforcement learning."""
+    """Problems for preference synthesis and RL: of exactly one of a `task` with role train, a `dataset` and a `file`.
 
-    task: str
+    The rows of the latter two are in the format of Tülu's published problems (`cameleer.curate.problems`).
+    """
+
+    name: str = ""
+    """Said in messages; the task's, dataset's or file's name when absent."""
+    task: str | None = None
     """A built-in task with role train."""
     task_version: int | None = None
     """The task's version, filled in when absent; a recipe that states one refuses any other."""
-    count: int = Field(gt=0)
-    """This many problems, none with a prompt of the mixture or of an earlier table."""
+    dataset: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$")
+    """A dataset of the Hugging Face hub, `org/name`."""
+    split: str = "train"
+    """Split of a hub dataset."""
+    revision: str | None = None
+    """Commit, tag or branch of a hub dataset; best a commit."""
+    file: str | None = None
+    """JSONL, a JSON array or Parquet, relative to the recipe; the first two also gzipped."""
+    count: int | None = Field(default=None, gt=0)
+    """This many problems, none with a prompt of the mixture or of an earlier table; of a dataset or file, where absent,
+    all such problems."""
 
     @model_validator(mode="before")
     @classmethod
-    def _version_filled_in(cls, table: Any) -> Any:
-        return {"task_version": None, **table} if isinstance(table, dict) else table
+    def _filled_in(cls, table: Any) -> Any:
+        """`table` with its name, and with a key for the version so that it is checked, and stands in the config."""
+        if not isinstance(table, dict):
+            return table
+        file, rest = table.get("file"), table.get("dataset") or table.get("task")
+        name = PurePath(file.removesuffix(".gz")).stem if isinstance(file, str) else str(rest or "").rpartition("/")[2]
+        return {"task_version": None, "name": name, **table}
 
     @field_validator("task")
     @classmethod
-    def _task_is_for_training(cls, name: str) -> str:
-        _training_task_version(name)
+    def _task_is_for_training(cls, name: str | None) -> str | None:
+        if name is not None:
+            _training_task_version(name)
         return name
 
     @field_validator("task_version")
     @classmethod
     def _version_is_here(cls, stated: int | None, info: ValidationInfo) -> int | None:
-        return _checked_version(info.data["task"], stated) if "task" in info.data else stated
+        name = info.data.get("task")
+        return stated if name is None else _checked_version(name, stated)
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        given = [key for key in ORIGINS if getattr(self, key) is not None]
+        if len(given) != 1:
+            found = f"{' and '.join(given)} are set" if given else "none is set"
+            raise ValueError(f"problems come from exactly one of task, dataset and file; {found}")
+        if self.task is not None and self.count is None:
+            raise ValueError(f"the task '{self.task}' has problems without end; set count")
+        return self
+
+    @property
+    def role(self) -> str:
+        return f"problems {self.name}"
 
 
 def _checked_version(name: str, stated: int | None) -> int:
@@ -243,6 +280,10 @@ class CurateConfig(StageConfig):
         twice = [name for name, times in Counter(source.name for source in self.sources).items() if times > 1]
         if twice:
             raise ValueError(f"several sources are named '{twice[0]}'; give each a name of its own with name = '…'")
+        recorded = Counter(problems.name for problems in self.problems if problems.task is None)
+        if recorded.total() > len(recorded):
+            name = recorded.most_common(1)[0][0]
+            raise ValueError(f"several problems are named '{name}'; give each a name of its own with name = '…'")
         return self
 
     @model_validator(mode="after")
@@ -274,4 +315,6 @@ class CurateConfig(StageConfig):
         return list(share_out(self.num_rows, weights))
 
     def inputs(self) -> list[Input]:
-        return [Input(source.name, InputKind.FILE, source.file) for source in self.sources if source.file is not None]
+        files = [(source.name, source.file) for source in self.sources]
+        files += [(problems.role, problems.file) for problems in self.problems]
+        return [Input(role, InputKind.FILE, file) for role, file in files if file is not None]

@@ -2,15 +2,47 @@
 
 No problem's prompt is that of a conversation of the mixture or of an earlier problem: what a model has been shown the
 answer to says little about what it can do.
+
+A dataset or file of problems has the columns of Tülu's (allenai/RLVR-GSM-MATH-IF-Mixed-Constraints):
+
+    messages         the prompt, one user turn or more
+    dataset          which verifier judges, and the problem's task: gsm8k -> number, math -> math (in any case),
+                     ifeval -> ifeval_function
+    ground_truth     the verifier's target: the answer, or for ifeval the function with its arguments as JSON
+    constraint_type  the problem's family, if there is such a column
+
+A row that is none is an error: a verifier without a sound target would reward chance. ifeval's rows name no accepted
+answer, so their `gold` is empty.
 """
 
-from collections.abc import Iterator, Sequence
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from cameleer.core.errors import UserError
+from cameleer.core.errors import UserError, did_you_mean
 from cameleer.core.types import Conversation, Problem
-from cameleer.curate.config import ProblemSource
+from cameleer.curate.config import ProblemSource, Source
+from cameleer.curate.formats import Format, RowError, convert
+from cameleer.curate.sources import Row, open_source
 from cameleer.tasks import find_task
+from cameleer.verify import verify
+
+
+class _Kind(NamedTuple):
+    """What a value of the column `dataset` means: its verifier, and a response that it accepts, with % for the target."""
+
+    verifier: str
+    gold: str
+
+
+_KINDS = {
+    "gsm8k": _Kind("number", "%"),
+    "math": _Kind("math", "\\boxed{%}"),
+    "ifeval": _Kind("ifeval_function", ""),
+}
 
 
 class SeenPrompts:
@@ -29,25 +61,101 @@ class SeenPrompts:
         return True
 
 
-def draw_problems(sources: Sequence[ProblemSource], seed: int, seen: SeenPrompts) -> Iterator[Problem]:
-    """The problems of all sources in order. Raises UserError where a task has too few new ones."""
+def draw_problems(
+    sources: Sequence[ProblemSource],
+    seed: int,
+    seen: SeenPrompts,
+    files: Mapping[str, Path],
+    left_out: Counter[str],
+) -> Iterator[Problem]:
+    """The problems of all sources in order. `files` are those of this machine by role; `left_out` counts by source the
+    prompts of datasets and files that are in the mixture or came before.
+
+    Raises UserError where a source has too few new ones, or a row that is no problem.
+    """
     for source in sources:
-        task = find_task(source.task)
-        taken: list[Problem] = []
-        asked = source.count
-        looked_at = 0
-        while len(taken) < source.count:
-            try:
-                problems = task.problems(asked, seed)
-            except UserError as failure:
-                raise UserError(f"problems of task '{source.task}': {failure.what}", failure.hint) from None
-            new = [problem for problem in problems[looked_at:] if seen.add(problem.messages)]
-            taken += new[: source.count - len(taken)]
-            if len(problems) < asked and len(taken) < source.count:
-                raise UserError(
-                    f"problems of task '{source.task}': only {len(taken)} of its {len(problems)} prompts are not in "
-                    f"the mixture, but {source.count} were asked for.",
-                    "Ask for fewer, or take fewer of them into the mixture.",
-                )
-            looked_at, asked = len(problems), asked + source.count - len(taken)
-        yield from taken
+        if source.task is not None:
+            yield from _drawn(source, source.task, seed, seen)
+        else:
+            yield from _recorded(source, files.get(source.role), seed, seen, left_out)
+
+
+def _drawn(source: ProblemSource, name: str, seed: int, seen: SeenPrompts) -> list[Problem]:
+    """The first new problems of a task."""
+    task, taken, looked_at = find_task(name), list[Problem](), 0
+    count = asked = source.count or 0
+    while len(taken) < count:
+        try:
+            problems = task.problems(asked, seed)
+        except UserError as failure:
+            raise UserError(f"problems of task '{name}': {failure.what}", failure.hint) from None
+        new = [problem for problem in problems[looked_at:] if seen.add(problem.messages)]
+        taken += new[: count - len(taken)]
+        if len(problems) < asked and len(taken) < count:
+            raise UserError(
+                f"problems of task '{name}': only {len(taken)} of its {len(problems)} prompts are not in the mixture, "
+                f"but {count} were asked for.",
+                "Ask for fewer, or take fewer of them into the mixture.",
+            )
+        looked_at, asked = len(problems), asked + count - len(taken)
+    return taken
+
+
+def _recorded(
+    source: ProblemSource, path: Path | None, seed: int, seen: SeenPrompts, left_out: Counter[str]
+) -> list[Problem]:
+    """The new problems of a dataset or file in its order: `count` of them, drawn at random, or all."""
+    origin = Source(
+        name=source.name,
+        dataset=source.dataset,
+        file=source.file,
+        split=source.split if source.dataset else None,
+        revision=source.revision,
+    )
+    opened = open_source(origin, path, None, seed)
+    where = opened.where.replace("source", "problems", 1)
+    every = [to_problem(row, source.name, where) for row in opened.rows]
+    new = [problem for problem in every if seen.add(problem.messages)]
+    left_out[source.name] += len(every) - len(new)
+    if not new or len(new) < (source.count or 0):
+        raise UserError(
+            f"{where}: only {len(new)} of its {len(every)} prompts are neither in the mixture nor came before, but "
+            f"{source.count or 'some'} were asked for.",
+            "Ask for fewer, or take fewer of them into the mixture.",
+        )
+    if source.count is None:
+        return new
+    chosen = random.Random(f"{seed}/problems/{source.name}").sample(range(len(new)), source.count)
+    return [new[index] for index in sorted(chosen)]
+
+
+def to_problem(row: Row, source: str, where: str) -> Problem:
+    """The problem of a row in Tülu's format. Raises UserError for one that is none."""
+    if row.value is None:
+        raise UserError(f"{where}: row {row.number}: {row.problem}.", "Repair or remove the row.")
+    try:
+        return _problem(row.value, f"{source}/{row.number}")
+    except (RowError, UserError) as failure:
+        why = failure.what if isinstance(failure, UserError) else f"{failure.reason}."
+        raise UserError(f"{where}: row {row.number}: {why}", "Repair or remove the row.") from None
+
+
+def _problem(value: Mapping[str, Any], id: str) -> Problem:
+    dataset, target, family = (value.get(column) for column in ("dataset", "ground_truth", "constraint_type"))
+    task = str(dataset).lower()
+    if task not in _KINDS:
+        raise UserError(f"unknown dataset '{dataset}'.{did_you_mean(task, _KINDS)} Known: {', '.join(_KINDS)}.")
+    if not isinstance(target, str):
+        raise UserError("ground_truth is not a text.")
+    kind = _KINDS[task]
+    gold = kind.gold.replace("%", target)
+    # For its complaint about a malformed target; what it says of the answer is not needed.
+    verify(gold, kind.verifier, target)
+    return Problem(id, task, str(family or ""), _prompt(value), kind.verifier, target, gold)
+
+
+def _prompt(value: Mapping[str, Any]) -> Conversation:
+    """The turns of a row, which end with the user's: checked as those of a conversation that goes on with an answer."""
+    turns = value.get("messages")
+    answered = [*turns, {"role": "assistant", "content": "-"}] if isinstance(turns, list) else turns
+    return convert({"messages": answered}, Format(messages="messages"))[:-1]

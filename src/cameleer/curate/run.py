@@ -46,11 +46,12 @@ def run(config: CurateConfig, stage: StageRun) -> Outcome:
         seen = SeenPrompts()
         num_rows = MIXTURE.write(stage.folder, _mixed(taken, stage.seed, spool, tallies, seen))
     assert num_rows == sum(each.num_rows for each in taken), num_rows
-    if config.problems:
-        PROBLEMS.write(stage.folder, draw_problems(config.problems, stage.seed, seen))
+    left_out: Counter[str] = Counter()
+    problems = draw_problems(config.problems, stage.seed, seen, stage.inputs, left_out)
+    num_problems = PROBLEMS.write(stage.folder, problems) if config.problems else 0
     card = data_card(stage.name, stage.seed, taken, dropped.reasons, tallies)
     (stage.folder / CARD).write_text(card, encoding="utf-8")
-    return _outcome(config, taken, dropped.reasons, tallies)
+    return _outcome(taken, dropped.reasons, tallies, num_problems, left_out)
 
 
 class _Slot(NamedTuple):
@@ -99,10 +100,11 @@ def _unique(id: str, used: dict[str, int]) -> str:
 
 
 def _outcome(
-    config: CurateConfig,
     taken: Sequence[Taken],
     dropped: Mapping[str, Counter[str]],
     tallies: Mapping[str, Tally],
+    num_problems: int,
+    left_out: Counter[str],
 ) -> Outcome:
     summary = {
         "rows": sum(each.num_rows for each in taken),
@@ -110,8 +112,10 @@ def _outcome(
         "turns": sum(sum(tally.turns) for tally in tallies.values()),
         "characters": sum(sum(tally.characters) for tally in tallies.values()),
     }
-    if config.problems:
-        summary["problems"] = sum(each.count for each in config.problems)
+    if num_problems:
+        summary["problems"] = num_problems
+    if left_out.total():
+        summary["problems_left_out"] = left_out.total()
     sources = {each.source.name: _facts(each, dropped.get(each.source.name, Counter())) for each in taken}
     return Outcome(counts={**summary, "sources": sources}, summary=summary)
 

@@ -8,8 +8,8 @@ file that cannot be read on at some point, such as a truncated one, is a UserErr
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,13 +61,26 @@ def open_source(source: Source, path: Path | None, count: int | None, seed: int)
 
     Raises UserError for a source that is missing, empty or unreadable, or that the hub does not give.
     """
-    if source.dataset is not None:
-        return _open_dataset(source, source.dataset)
     if source.task is not None:
         assert count is not None, source
         return _open_task(source, source.task, count, seed)
-    assert path is not None, source
-    return _open_file(source, path)
+    if source.dataset is not None:
+        opened = _open_dataset(source, source.dataset)
+    else:
+        assert path is not None, source
+        opened = _open_file(source, path)
+    return _only_where(opened, source.where) if source.where else opened
+
+
+def _only_where(opened: OpenSource, where: Mapping[str, str]) -> OpenSource:
+    """The rows whose columns hold the given values. What is no object cannot be told to belong elsewhere, and stays."""
+    rows = (
+        row
+        for row in opened.rows
+        if row.value is None or all(row.value.get(column) == value for column, value in where.items())
+    )
+    words = ", ".join(f"{column} = '{value}'" for column, value in where.items())
+    return replace(opened, rows=rows, where=f"{opened.where} where {words}")
 
 
 def _open_file(source: Source, path: Path) -> OpenSource:
