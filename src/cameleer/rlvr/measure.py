@@ -9,7 +9,6 @@ from typing import Any
 
 from cameleer.core.artifact import write_json
 from cameleer.core.interval import wilson_interval
-from cameleer.core.log import console
 from cameleer.model.generate import Sampling
 from cameleer.rlvr.config import Difficulty
 from cameleer.rlvr.problems import Prompt
@@ -93,9 +92,7 @@ def pass_rates(
     return [found[prompt.problem.id] for prompt in prompts]
 
 
-def of_suitable_difficulty(prompts: Sequence[Prompt], rates: Sequence[float], difficulty: Difficulty) -> list[int]:
+def of_suitable_difficulty(rates: Sequence[float], difficulty: Difficulty) -> list[int]:
     """The rows whose pass rate is in the range."""
     low, high = difficulty.pass_rate
-    kept = [row for row, rate in enumerate(rates) if low <= rate <= high]
-    console.print(f"  pass rates: {len(kept)} of {len(prompts)} problems are within [{low}, {high}]", markup=False)
-    return kept
+    return [row for row, rate in enumerate(rates) if low <= rate <= high]

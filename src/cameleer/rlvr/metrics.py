@@ -19,15 +19,13 @@ def of_rollouts(rollouts: Sequence[Rollout], step: int) -> dict[str, Any]:
     """What the answers were like and what the verifiers said."""
     judged = [rollout for rollout in rollouts if rollout.is_judged]
     outcomes = Counter(rollout.outcome for rollout in rollouts)
-    found: dict[str, Any] = {
-        "reward": _mean([rollout.reward or 0.0 for rollout in judged]),
-        "pass_rate": pass_rate(judged),
-    }
-    tasks = sorted({rollout.task for rollout in rollouts})
-    for task in tasks if len(tasks) > 1 else ():
-        own = [rollout for rollout in judged if rollout.task == task]
-        found[f"reward/{task}"] = _mean([rollout.reward or 0.0 for rollout in own])
-        found[f"pass_rate/{task}"] = pass_rate(own)
+    found: dict[str, Any] = {}
+    tasks = sorted({rollout.task for rollout in judged})
+    for task in ("", *(tasks if len(tasks) > 1 else ())) if judged else ():
+        own = [rollout for rollout in judged if task in ("", rollout.task)]
+        suffix = f"/{task}" if task else ""
+        found[f"reward{suffix}"] = _mean([rollout.reward or 0.0 for rollout in own])
+        found[f"pass_rate{suffix}"] = _mean([rollout.score or 0.0 for rollout in own])
     terms = sorted({name for rollout in judged for name in rollout.shaping})
     found |= {f"shaping/{name}": _mean([each.shaping.get(name, 0.0) for each in judged]) for name in terms}
     groups = groups_of(rollouts)
@@ -107,18 +105,13 @@ def signs(line: dict[str, Any], held_out: float | None) -> StepSigns:
     total = sum(line[f"outcome/{outcome.value}"] for outcome in Outcome)
     return StepSigns(
         step=line["step"],
-        pass_rate=line["pass_rate"],
+        pass_rate=line.get("pass_rate", 0.0),
         held_out=held_out,
         mean_tokens=line["answer_tokens"],
         repetition=line["repetition"],
         kl=kl or 0.0,
         verifier_errors=errors / max(1, total),
     )
-
-
-def pass_rate(judged: Sequence[Rollout]) -> float:
-    """Mean score of answers whose verdict says something."""
-    return _mean([rollout.score or 0.0 for rollout in judged])
 
 
 def _mean(values: Sequence[float]) -> float:

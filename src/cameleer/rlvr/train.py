@@ -11,7 +11,8 @@ and are learned from again; what was sampled in part is sampled again, the same.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -103,29 +104,30 @@ def train(config: RLVRConfig, stage: StageRun) -> Outcome:
         waiting: list[Rollout] | None = None
         with Interrupt() as interrupt, ticker("rlvr", setup.num_steps, done=first, shown=setup.world.leads) as progress:
             for step in range(first, setup.num_steps):
-                started = time.monotonic()
-                sampled = Sampled([])
-                if waiting is None:
-                    # Under staleness 1 the weights that sample a step's answers are gone when it begins.
-                    sampled = rollouts_for(setup, step, done=max(0, step - config.max_staleness))
-                rollouts, waiting = waiting or sampled.rollouts, None
-                if config.max_staleness and step + 1 < setup.num_steps:
-                    ahead = rollouts_for(setup, step + 1, done=step, after=rollouts)
-                    waiting, sampled = ahead.rollouts, _both(sampled, ahead)
-                update = learn(config, setup.models, step, setup.num_steps, rollouts)
-                setup.sampler.follow(step + 1)
-                save_rollouts(setup, step, update.rollouts)
-                line = {
-                    "step": step + 1,
-                    "epoch": (rollouts[-1].place + 1) / setup.order.num_prompts,
-                    **metrics.of_rollouts(rollouts, step),
-                    **metrics.of_update(update),
-                    **metrics.of_times(sampled, update),
-                    "seconds": time.monotonic() - started,
-                }
-                watch(setup, line)
-                if (step + 1) % config.held_out.every == 0 or step + 1 == setup.num_steps:
-                    measure(setup, step + 1)
+                with memory_named(setup, step):
+                    started = time.monotonic()
+                    sampled = Sampled([])
+                    if waiting is None:
+                        # Under staleness 1 the weights that sample a step's answers are gone when it begins.
+                        sampled = rollouts_for(setup, step, done=max(0, step - config.max_staleness))
+                    rollouts, waiting = waiting or sampled.rollouts, None
+                    if config.max_staleness and step + 1 < setup.num_steps:
+                        ahead = rollouts_for(setup, step + 1, done=step, after=rollouts)
+                        waiting, sampled = ahead.rollouts, _both(sampled, ahead)
+                    update = learn(config, setup.models, step, setup.num_steps, rollouts)
+                    setup.sampler.follow(step + 1)
+                    save_rollouts(setup, step, update.rollouts)
+                    line = {
+                        "step": step + 1,
+                        "epoch": (rollouts[-1].place + 1) / setup.order.num_prompts,
+                        **metrics.of_rollouts(rollouts, step),
+                        **metrics.of_update(update),
+                        **metrics.of_times(sampled, update),
+                        "seconds": time.monotonic() - started,
+                    }
+                    watch(setup, line)
+                    if (step + 1) % config.held_out.every == 0 or step + 1 == setup.num_steps:
+                        measure(setup, step + 1)
                 note(progress, line)
                 learner.checkpoint_if_due(step + 1, setup.num_steps, interrupt)
         kept = choose(setup)
@@ -163,7 +165,7 @@ def prepare(config: RLVRConfig, stage: StageRun, world: World, pool: VerifierPoo
     ranks, suitable = None, trained
     if config.difficulty is not None:
         rates = pass_rates(source, world, trained, config.difficulty, sampling, stage.folder / PASS_RATES)
-        rows = of_suitable_difficulty(trained, rates, config.difficulty)
+        rows = of_suitable_difficulty(rates, config.difficulty)
         suitable = [trained[row] for row in rows]
         ranks = [-rates[row] for row in rows] if config.difficulty.easy_first else None
         _refuse_nothing(config, stage, len(every), len(usable), len(suitable))
@@ -263,6 +265,10 @@ def say_start(setup: Setup, first: int) -> None:
     )
     if counts.too_long:
         console.print(f"  above max_prompt_tokens = {config.max_prompt_tokens}: {counts.too_long} left out")
+    if config.difficulty is not None:
+        console.print(
+            f"  pass rate not within {list(config.difficulty.pass_rate)}: {counts.unsuitable} left out", markup=False
+        )
 
 
 # --- rollouts of a step ---
@@ -371,7 +377,21 @@ def measure(setup: Setup, done: int) -> None:
 
 
 def note(progress: Ticker, line: dict[str, Any]) -> None:
-    progress.advance(note=f"pass rate {line['pass_rate']:.3f}  {line['answer_tokens']:.0f} tokens an answer")
+    judged = f"pass rate {line['pass_rate']:.3f}" if "pass_rate" in line else "no verdicts"
+    progress.advance(note=f"{judged}  {line['answer_tokens']:.0f} tokens an answer")
+
+
+@contextmanager
+def memory_named(setup: Setup, step: int) -> Generator[None]:
+    """A GPU that runs out of memory, as an error that says where and what to do."""
+    try:
+        yield
+    except torch.OutOfMemoryError as failure:
+        raise UserError(
+            f"{setup.stage.name} step {step + 1}: out of memory: {failure}",
+            "Lower tokens_per_batch or sampling_batch_size, or set gradient_checkpointing = true. With the settings of "
+            "this run unchanged, the same command goes on from the last checkpoint.",
+        ) from None
 
 
 # --- after the last step ---
