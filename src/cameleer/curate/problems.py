@@ -32,7 +32,7 @@ from cameleer.verify import verify
 
 
 class _Kind(NamedTuple):
-    """What a value of the column `dataset` means: its verifier, and a response that it accepts, with % for the target."""
+    """What a value of the column `dataset` means: its verifier, and a response that it accepts, % being the target."""
 
     verifier: str
     gold: str
