@@ -9,10 +9,10 @@ Within a prompt, with scores s and lengths l (characters) of its usable answers:
     model        share of comparisons with other models' answers that it wins, of those that are decided, less ½
     r(s, l)      Pearson correlation of s and l less their means over the prompt, over all prompts
 
-A judge is flagged for a lean when the mean of these over prompts is at least LEANS, and a z-test of that mean (by the
-prompts' own spread; a sign test where all are equal) gives p < 0.001 on at least 20 prompts. Answers are shuffled
-before they are shown, so a lean to a place is the judge's. One to a length or a model may be deserved: it is large
-enough to be looked at. A flag never changes a pair.
+A judge is flagged for a lean when the mean of these over prompts is at least LEANS and z = Σ d / √Σ v gives p < 0.001
+on at least 20 prompts, for deviations d and the largest variance v that they have without a lean: 1/n − 1/n² for a
+place, ¼ for a length and a model. Answers are shuffled before they are shown, so a lean to a place is the judge's. One
+to a length or a model may be deserved: it is large enough to be looked at. A flag never changes a pair.
 """
 
 import math
@@ -66,15 +66,16 @@ class Lean:
         return self.num_prompts >= MIN_PROMPTS and abs(self.mean) >= least and self.p_value < MAX_P
 
 
-def lean(deviations: Sequence[float]) -> Lean:
-    """The lean of deviations, one for each prompt."""
+def lean(deviations: Sequence[float], variances: Sequence[float] | None = None) -> Lean:
+    """The lean of deviations, one for each prompt; `variances` are theirs without a lean, ¼ where not given.
+
+    Their own spread would not do: that of a rare event is small when it came less often than it should.
+    """
     count = len(deviations)
-    if count < 2:
-        return Lean(math.nan, 1.0, count)
-    mean, spread = statistics.fmean(deviations), statistics.stdev(deviations)
-    if spread < 1e-12:
-        return Lean(mean, 1.0 if abs(mean) < 1e-12 else 0.5 ** (count - 1), count)
-    return Lean(mean, math.erfc(abs(mean) / spread * math.sqrt(count / 2)), count)
+    if not count:
+        return Lean(math.nan, 1.0, 0)
+    variance = count / 4 if variances is None else math.fsum(variances)
+    return Lean(statistics.fmean(deviations), math.erfc(abs(math.fsum(deviations)) / math.sqrt(2 * variance)), count)
 
 
 # --- what a judge did ---
@@ -151,8 +152,8 @@ def judge_facts(name: str, rows: Sequence[Row]) -> JudgeFacts:
         num_prompts=len(found),
         num_rated=sum(len(each) for _, each in scores),
         num_missing=sum(len(row.usable) - len(each) for row, each in scores),
-        first=lean(_places([judged for _, judged in found], lambda best, count: best == 0)),
-        last=lean(_places([judged for _, judged in found], lambda best, count: best == count - 1)),
+        first=_place_lean([judged for _, judged in found], lambda best, count: best == 0),
+        last=_place_lean([judged for _, judged in found], lambda best, count: best == count - 1),
         consistency=same / swapped if swapped else math.nan,
         num_swapped=swapped,
         length=lean([value for row, each in scores if (value := _longer_wins(row, each)) is not None]),
@@ -165,18 +166,20 @@ def _scores(row: Row, judged: Judged) -> dict[int, float]:
     return {place: score for place in row.usable if (score := judged.scores[place]) is not None}
 
 
-def _places(every: Iterable[Judged], stands: Callable[[int, int], bool]) -> list[float]:
-    """For each prompt how much more often than by chance the best answer stands there."""
+def _place_lean(every: Iterable[Judged], stands: Callable[[int, int], bool]) -> Lean:
+    """How much more often than by chance a prompt's best answer stands there."""
     deviations: list[float] = []
+    variances: list[float] = []
     for judged in every:
-        found: list[float] = []
-        for shown in judged.shown:
-            best = max(shown.scores)
-            if shown.scores.count(best) == 1:
-                found.append(stands(shown.scores.index(best), len(shown.scores)) - 1 / len(shown.scores))
-        if found:
+        decided = [shown for shown in judged.shown if shown.scores.count(max(shown.scores)) == 1]
+        if decided:
+            chances = [1 / len(shown.order) for shown in decided]
+            places = [(shown.scores.index(max(shown.scores)), len(shown.order)) for shown in decided]
+            found = [stands(*place) - chance for place, chance in zip(places, chances, strict=True)]
             deviations.append(statistics.fmean(found))
-    return deviations
+            # That of a mean is at most the mean of its parts'.
+            variances.append(statistics.fmean(chance - chance**2 for chance in chances))
+    return lean(deviations, variances)
 
 
 def _consistency(every: Iterable[Judged]) -> tuple[int, int]:
