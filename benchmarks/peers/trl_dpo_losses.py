@@ -7,6 +7,7 @@ The job names folders of a policy and a reference, pairs of token ids, and varia
 the ids. Writes OUT/results.json, losses and what the trainers would log, and OUT/VARIANT.safetensors, all gradients.
 """
 
+import gc
 import json
 import sys
 import tempfile
@@ -126,6 +127,9 @@ def main() -> None:
     results: dict[str, Any] = {"trl": trl.__version__}
     for name, variant in job["variants"].items():
         results[name] = measure(name, variant, job, out)
+        # Trainers hold themselves in cycles, with their models.
+        gc.collect()
+        print(name, results[name]["loss"], flush=True)
     (out / "results.json").write_text(json.dumps(results))
 
 

@@ -1,34 +1,13 @@
-"""Pairs for preference tuning, by way of `cameleer.train.pairs`; and prompts with answers to other prompts, for KTO."""
+"""Prompts with answers to other prompts, from which KTO estimates its KL. Pairs come from `cameleer.train.pairs`."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from cameleer.core.artifact import read_manifest
 from cameleer.core.errors import UserError
-from cameleer.core.render import Renderer
-from cameleer.core.training import Overlong
 from cameleer.train.layout import Tree
-from cameleer.train.pairs import PairRows, load_pairs, pair_tree
+from cameleer.train.pairs import pair_tree
 
 PROMPT, CHOSEN, REJECTED = 0, 1, 2
 """The segments of a pair's tree."""
-
-
-def load_rows(folder: Path, renderer: Renderer, max_tokens: int, overlong: Overlong, shown: bool = True) -> PairRows:
-    """Render every pair of a folder.
-
-    Raises UserError naming the pair that cannot be trained on, and for pairs that were sampled under another chat
-    template than the one that training renders with.
-    """
-    manifest = read_manifest(folder)
-    made_under = None if manifest is None else manifest.template_fingerprint
-    if made_under not in (None, renderer.fingerprint):
-        raise UserError(
-            f"{folder}: these pairs were made under another chat template (fingerprint {made_under[:12]}, here "
-            f"{renderer.fingerprint[:12]}).",
-            "Set chat_template to what the recipe that made them says, or make them again.",
-        )
-    return load_pairs(folder, renderer, max_tokens, overlong, shown)
 
 
 def mismatched(trees: Sequence[Tree], max_tokens: int) -> list[Tree]:

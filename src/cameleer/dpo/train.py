@@ -25,7 +25,7 @@ from cameleer.core.render import Renderer
 from cameleer.core.stage import StageRun
 from cameleer.dpo import loss as losses
 from cameleer.dpo.config import DPOConfig, Objective
-from cameleer.dpo.data import CHOSEN, REJECTED, load_rows, mismatched
+from cameleer.dpo.data import CHOSEN, REJECTED, mismatched
 from cameleer.dpo.loss import Answers, Result
 from cameleer.model.load import load_model, load_renderer, stored_dtype
 from cameleer.model.policy import Policy
@@ -34,7 +34,7 @@ from cameleer.train.distributed import World, current_world, in_launch, shard, s
 from cameleer.train.interrupt import Interrupt
 from cameleer.train.layout import Batch, StepPlan, Tree, collate, tree_size
 from cameleer.train.learner import Learner, compute_dtype, policy_learner
-from cameleer.train.pairs import PairRows
+from cameleer.train.pairs import PairRows, load_pairs
 from cameleer.train.reference import REFERENCE, Reference, with_reference
 
 REFERENCE_FILE = "reference.parquet"
@@ -198,7 +198,7 @@ def mismatch_kl(policy: Policy, trees: Sequence[Tree], tokens_per_batch: int, wo
 def prepare(config: DPOConfig, stage: StageRun, world: World) -> Setup:
     """Load, render and build; raises UserError for whatever the recipe or the data has wrong."""
     renderer = load_renderer(stage.inputs["model"], stage.chat_template)
-    rows = load_rows(stage.inputs["pairs"], renderer, config.max_tokens, config.overlong, shown=world.leads)
+    rows = load_pairs(stage.inputs["pairs"], renderer, config.max_tokens, config.overlong, shown=world.leads)
     order = np.random.default_rng([stage.seed, 0xE7A1]).permutation(len(rows.trees)).tolist()
     eval_rows, train_rows = order[: config.num_eval_rows], sorted(order[config.num_eval_rows :])
     if not train_rows:

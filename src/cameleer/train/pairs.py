@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cameleer.core.artifact import read_manifest
 from cameleer.core.errors import UserError
 from cameleer.core.log import ticker
 from cameleer.core.pairs import PAIRS, PreferencePair
@@ -47,9 +48,11 @@ class PairRows:
 def load_pairs(folder: Path, renderer: Renderer, max_tokens: int, overlong: Overlong, shown: bool = True) -> PairRows:
     """Render every pair of a set.
 
-    A pair whose answers are equal, or one of whose answers is empty, tells nothing that could be trained on and is
-    left out. Raises UserError naming the pair that cannot be rendered, or exceeds `max_tokens` under `overlong = error`.
+    A pair whose answers are equal, as texts or as tokens, or one of whose answers is empty, tells nothing that could be
+    trained on and is left out. Raises UserError naming the pair that cannot be rendered, or exceeds `max_tokens` under
+    `overlong = error`, and for pairs that were sampled under another chat template than the renderer's.
     """
+    _check_template(folder, renderer)
     every = list(PAIRS.read(folder))
     usable = [pair for pair in every if pair.chosen != pair.rejected]
     answered = [pair for pair in usable if pair.chosen.strip() and pair.rejected.strip()]
@@ -58,8 +61,21 @@ def load_pairs(folder: Path, renderer: Renderer, max_tokens: int, overlong: Over
         for pair in answered:
             rendered.append((pair, _render(pair, renderer)))
             progress.advance()
-    trees, kept, truncated, dropped = _limit(rendered, max_tokens, overlong)
-    return PairRows(trees, kept, truncated, dropped, len(every) - len(usable), len(usable) - len(answered))
+    distinct = [(pair, ids) for pair, ids in rendered if ids[1] != ids[2]]
+    identical = len(every) - len(usable) + len(rendered) - len(distinct)
+    trees, kept, truncated, dropped = _limit(distinct, max_tokens, overlong)
+    return PairRows(trees, kept, truncated, dropped, identical, len(usable) - len(answered))
+
+
+def _check_template(folder: Path, renderer: Renderer) -> None:
+    manifest = read_manifest(folder)
+    made_under = None if manifest is None else manifest.template_fingerprint
+    if made_under not in (None, renderer.fingerprint):
+        raise UserError(
+            f"{folder}: these pairs were made under another chat template (fingerprint {made_under[:12]}, here "
+            f"{renderer.fingerprint[:12]}).",
+            "Set chat_template to what the recipe that made them says, or make them again.",
+        )
 
 
 def _render(pair: PreferencePair, renderer: Renderer) -> RenderedPair:
