@@ -1,0 +1,33 @@
+r"""Words as overlaps and near-duplicates compare them: lower case, cut at white space and at `,.?!:;()"-\`.
+
+The rule is that of Tülu 3's decontamination (allenai/open-instruct, decontamination/index.py), for both sides. Other
+characters stay, so `x+1` is a word and `x+2` another. Words are UTF-8 bytes, which are cut and hashed fastest.
+"""
+
+import string
+from collections.abc import Sequence
+
+SEPARATORS = ',.?!:;()"-\\'
+END = b"\x00"
+"""A word that no text has: it ends each text in a run of several."""
+
+_CUT = SEPARATORS.encode() + string.whitespace.encode() + b"\x1c\x1d\x1e\x1f" + END
+_TABLE = bytes.maketrans(string.ascii_uppercase.encode() + _CUT, string.ascii_lowercase.encode() + b" " * len(_CUT))
+
+
+def normalised(text: str) -> bytes:
+    """The text in lower case, with spaces alone between its words, and about them."""
+    if not text.isascii():
+        # Bytes know neither the case nor the white space of other scripts.
+        text = " ".join(text.lower().split())
+    return text.encode("utf-8", "surrogatepass").translate(_TABLE)
+
+
+def words(text: str) -> list[bytes]:
+    """The words of a text."""
+    return normalised(text).split()
+
+
+def readable(some: Sequence[bytes]) -> str:
+    """Words as a text."""
+    return b" ".join(some).decode("utf-8", "replace")
