@@ -12,7 +12,7 @@ import pytest
 import torch
 from pair_support import dpo_stage, preference_pairs, write_pair_inputs
 from safetensors.torch import load_file, save_file
-from support import untimed_metrics
+from support import ALONE, untimed_metrics
 from transformers import AutoModelForCausalLM
 
 from cameleer import pipeline
@@ -26,6 +26,7 @@ from cameleer.dpo.config import DPOConfig, Objective
 from cameleer.model.load import load_renderer, save_model
 from cameleer.model.tiny import tiny_model, tiny_tokenizer
 from cameleer.train import reference
+from cameleer.train.layout import collate
 from cameleer.train.learner import Learner
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "dpo.json"
@@ -283,6 +284,28 @@ def test_pairs_made_under_another_template_are_refused(tmp_path: Path, inputs: d
     with pytest.raises(UserError, match="another chat template") as failure:
         train(tmp_path / "out", inputs)
     assert failure.value.hint is not None and "chat_template" in failure.value.hint
+
+
+def test_kto_estimates_kl_from_answers_to_other_prompts(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    settings = DPOConfig(**SETTINGS, objective=Objective.KTO)
+    setup = dpo.prepare(settings, dpo_stage(tmp_path / "out", inputs), ALONE)
+    policy, rows = setup.learner.model, [3, 5, 8]
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    trees = [setup.mismatched[row] for row in rows]
+    for row, tree in zip(rows, trees, strict=True):
+        own, before = setup.rows.trees[row], setup.rows.trees[row - 1]
+        assert tree[0].ids.tolist() == own[0].ids.tolist()
+        assert [each.ids.tolist() for each in tree[1:]] == [each.ids.tolist() for each in before[1:]]
+    logprobs, references = [], []
+    for tree in trees:
+        batch = collate([tree])
+        logprobs += [value.item() for value in batch.sums_per_segment(policy(batch))[1:]]
+        references += [float(segment.columns[reference.REFERENCE].sum()) for segment in tree[1:]]
+    expected = (sum(logprobs) - sum(references)) / 6
+    assert dpo.step_kl(settings, setup, rows) == pytest.approx(max(0.0, expected), rel=1e-4)
+    assert expected > 0, "the case must be one where the estimate is not cut at 0"
 
 
 def test_kto_needs_two_prompts(tmp_path: Path, inputs: dict[str, Path]) -> None:
