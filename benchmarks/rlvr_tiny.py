@@ -2,16 +2,15 @@
 
     .venv/bin/python benchmarks/rlvr_tiny.py [--seeds 0 1 2] [--modes grpo ppo]
 
-A model of two layers, width 64, made from nothing, is shown twelve letters and asked for the last one. Fine-tuning on
-answers that name any of the twelve gives it the form of an answer (and, being short, hardly more: it names any of the
-alphabet). RL has to find out which. Held out: 100 lists of letters that no stage has seen, answered greedily. Times are
-of the RL stage, measurements included.
+A model of two layers, width 64, made from nothing, is shown six of twelve letters and is to name the last one. It is
+fine-tuned on answers of which 55% name the first letter, 7% the last and 38% any of the twelve: it has the form of an
+answer and a wrong habit. RL has to turn it round. Held out: 100 lists that no stage has seen, answered greedily. Times
+are of the RL stage, measurements included.
 """
 
 import argparse
 import json
 import random
-import string
 import tempfile
 import time
 from pathlib import Path
@@ -32,22 +31,23 @@ from cameleer.rlvr.names import Objective, ObjectiveConfig
 from cameleer.sft import train as sft
 from cameleer.sft.config import SFTConfig
 
-NUM_LETTERS = 12
+LETTERS = "abcdefghijkl"
+NUM_SHOWN = 6
 HELD_OUT = 100
 
 
 def question(draw: random.Random) -> tuple[Message, str]:
-    letters = draw.sample(string.ascii_lowercase, NUM_LETTERS)
+    letters = draw.sample(LETTERS, NUM_SHOWN)
     return Message("user", " ".join(letters)), letters[-1]
 
 
 def write_data(folder: Path, seed: int, num_rows: int, num_problems: int) -> None:
     draw = random.Random(seed)
-    shown = [question(draw)[0] for _ in range(num_rows)]
-    examples = [
-        Example(str(i), "letters", (asked, Message("assistant", draw.choice(asked.content.split()))))
-        for i, asked in enumerate(shown)
-    ]
+    examples: list[Example] = []
+    for i in range(num_rows):
+        asked, last = question(draw)
+        (shown,) = draw.choices([asked.content[0], last, draw.choice(LETTERS)], [0.55, 0.07, 0.38])
+        examples.append(Example(str(i), "letters", (asked, Message("assistant", shown))))
     problems: dict[Message, Problem] = {}
     while len(problems) < num_problems:
         asked, answer = question(draw)
@@ -72,10 +72,10 @@ def run_sft(folder: Path, seed: int) -> Path:
 def config(mode: str, steps: int) -> RLVRConfig:
     ppo = mode == "ppo"
     return RLVRConfig(
-        objective=ObjectiveConfig(objective=Objective.PPO if ppo else Objective.GRPO),
+        objective=ObjectiveConfig(objective=Objective.PPO if ppo else Objective.GRPO, entropy_coefficient=0.01),
         value_model=None,
         reward=RewardConfig(correct=1.0, missing_end=0.0),
-        learning_rate=2e-3,
+        learning_rate=1e-3,
         value_learning_rate=1e-3,
         schedule="constant",
         adamw=AdamWConfig(eps=1e-8),
@@ -85,7 +85,7 @@ def config(mode: str, steps: int) -> RLVRConfig:
         num_passes=2 if ppo else 1,
         max_new_tokens=4,
         max_staleness=0,
-        held_out=HeldOut(num_problems=HELD_OUT, every=25),
+        held_out=HeldOut(num_problems=HELD_OUT, every=20),
         checkpoint_minutes=60,
     )
 
@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--modes", nargs="+", default=["grpo", "ppo"])
     parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--rows", type=int, default=3200, help="conversations of the fine-tuning before")
+    parser.add_argument("--rows", type=int, default=12800, help="conversations of the fine-tuning before")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

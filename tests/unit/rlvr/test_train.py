@@ -157,6 +157,16 @@ def test_draws_do_not_depend_on_batches(tmp_path: Path, inputs: dict[str, Path])
     assert all(a["ids"].equals(b["ids"]) for a, b in zip(one, few, strict=True))
 
 
+def test_the_budget_of_a_forward_pass_changes_nothing(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    """One prompt with its answers at once, each answer alone, all together: neither policy's nor value's loss."""
+    config = PPO.model_copy(update={"samples_per_prompt": 2, "prompts_per_step": 4, "num_steps": 1})
+    (expected,) = steps(train(tmp_path / "256", inputs, config))
+    for budget in (8, 4096):
+        (line,) = steps(train(tmp_path / str(budget), inputs, config, tokens_per_batch=budget))
+        for key in ("loss", "grad_norm", "value_loss", "value_grad_norm", "ratio", "kl_reference"):
+            assert line[key] == pytest.approx(expected[key], rel=1e-4, abs=1e-7), key
+
+
 def test_staleness_one_learns_from_the_second_latest(tmp_path: Path, inputs: dict[str, Path]) -> None:
     """Rollouts of a step come from the weights before the last update, and their proximal policy is computed anew."""
     folder = train(tmp_path / "out", inputs, max_staleness=1, objective=ObjectiveConfig(correction=Correction.TRUNCATE))
