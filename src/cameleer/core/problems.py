@@ -1,7 +1,7 @@
 """The problems artifact: prompts with verifiers, written by curation, read by preference synthesis and RL.
 
 `problems.parquet` holds a `Problem` a row; `target` and `metadata` are JSON. What only evaluation asks for (prefixes,
-choices, clusters) has no columns.
+choices, clusters) or decontamination (own texts) has no columns.
 """
 
 import json

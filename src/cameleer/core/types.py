@@ -39,7 +39,8 @@ class Problem:
     the kind of problem. `prefix` is what the assistant's turn is begun with for the model: the response goes on from
     there and does not hold it. `choices`, where there are some, are continuations whose likelihood is asked for in
     place of a generated answer; `gold` is then one of them. Items with the same `cluster` share material, such as a
-    passage, and are not independent.
+    passage, and are not independent. `own_texts` are the texts that are the item's own (question, passage), where the
+    user turns also hold instructions, worked examples or choices: decontamination compares them in place of the turns.
     """
 
     id: str
@@ -53,3 +54,4 @@ class Problem:
     prefix: str = ""
     choices: tuple[str, ...] = ()
     cluster: str = ""
+    own_texts: tuple[str, ...] = ()

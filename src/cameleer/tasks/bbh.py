@@ -95,7 +95,8 @@ def _problem(row: Row, shots: list[Shot]) -> Problem:
     name, answer = row.split.config, row.text("target").strip()
     target = {"rule": "bbh", "answers": [answer], "form": FORMS[name]}
     messages = with_shots(shots, _asked(row.text("input")))
-    return Problem(f"bbh/{name}/{row.index}", "bbh", name, messages, "text", target, conclusion(answer))
+    id, own_texts = f"bbh/{name}/{row.index}", (row.text("input"),)
+    return Problem(id, "bbh", name, messages, "text", target, conclusion(answer), own_texts=own_texts)
 
 
 def conclusion(answer: str) -> str:

@@ -83,7 +83,7 @@ def _problem(row: Row, task: str, shots: tuple[Shot, ...]) -> Problem:
     messages = (_evaluated if task == "math" else _trained)(shots, row.text("problem"))
     metadata = {"level": row.fields["level"]}
     id, gold = f"{task}/{subject}/{row.index}", f"{row.text('solution')}\n{final_answer(answer)}"
-    return Problem(id, task, subject, messages, "math", answer, gold, metadata)
+    return Problem(id, task, subject, messages, "math", answer, gold, metadata, own_texts=(row.text("problem"),))
 
 
 def problems(seed: int, task: str, splits: tuple[DatasetSplit, ...]) -> Iterator[Problem]:

@@ -81,9 +81,10 @@ def example_answers(answers: Sequence[str]) -> list[str]:
 def _problem(row: Row, examples: Sequence[str]) -> Problem:
     category, answer = row.split.config, plain(row.text("answer"))
     shown = "\n".join(f'- If the answer is {one}, conclude with "{_CONCLUSION.format(one)}"' for one in examples)
-    messages = dialogue([_PROMPT.format(question=plain(row.text("question")), examples=shown)])
+    question = plain(row.text("question"))
+    messages = dialogue([_PROMPT.format(question=question, examples=shown)])
     id, gold = f"deepmind-math/{category}/{row.index}", _CONCLUSION.format(answer)
-    return Problem(id, "deepmind-math", category, messages, "deepmind_math", answer, gold)
+    return Problem(id, "deepmind-math", category, messages, "deepmind_math", answer, gold, own_texts=(question,))
 
 
 def category_problems(split: DatasetSplit) -> Iterator[Problem]:

@@ -63,7 +63,8 @@ def _problem(row: Row, examples: Sequence[str]) -> Problem:
     messages = dialogue(["\n\n".join([*examples, _asked(row)])])
     target = {"rule": "f1", "answers": [list(answer) for answer in answers]}
     id, gold = f"drop/{row.text('query_id')}", " " + "\n".join(answers[0])
-    return Problem(id, "drop", _kind(row), messages, "text", target, gold, cluster=row.text("section_id"))
+    own_texts, cluster = (row.text("passage"), row.text("question")), row.text("section_id")
+    return Problem(id, "drop", _kind(row), messages, "text", target, gold, cluster=cluster, own_texts=own_texts)
 
 
 def _asked(row: Row) -> str:

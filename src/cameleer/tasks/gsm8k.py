@@ -47,10 +47,11 @@ def _problem(row: Row, task: str, shots: tuple[Shot, ...]) -> Problem:
         raise row.fault("answer", "a solution that ends with a line '#### number'")
     solution = _ANNOTATION.sub("", row.text("answer")[: final.start()])
     target, evaluated = final[1].replace(",", ""), task == "gsm8k"
-    messages = (_evaluated if evaluated else _trained)(shots, row.text("question"))
+    question = row.text("question")
+    messages = (_evaluated if evaluated else _trained)(shots, question)
     gold = f"{' ' if evaluated else ''}{solution}\nSo the answer is {target}."
     id, prefix = f"{task}/{row.index}", PREFIX if evaluated else ""
-    return Problem(id, task, "gsm8k", messages, "number", target, gold, prefix=prefix)
+    return Problem(id, task, "gsm8k", messages, "number", target, gold, prefix=prefix, own_texts=(question,))
 
 
 def problems(seed: int, task: str, split: DatasetSplit) -> Iterator[Problem]:

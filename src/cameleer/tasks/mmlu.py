@@ -32,7 +32,10 @@ def _problem(row: Row) -> Problem:
     prompt = INSTRUCTION.format(subject=subject.replace("_", " ")) + f"Question: {row.text('question')}\n{listed}"
     target = {"answer": LETTERS[answer], "num_choices": NUM_CHOICES, "ladder": "mmlu"}
     gold = conclusion(LETTERS[answer])
-    return Problem(f"mmlu/{row.index}", "mmlu", subject, dialogue([prompt]), "choice", target, gold)
+    own_texts = (row.text("question"),)
+    return Problem(
+        f"mmlu/{row.index}", "mmlu", subject, dialogue([prompt]), "choice", target, gold, own_texts=own_texts
+    )
 
 
 def conclusion(letter: str) -> str:

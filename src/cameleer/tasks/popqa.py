@@ -55,7 +55,8 @@ def _problem(row: Row, shown: Mapping[str, Row]) -> Problem:
     shots = [(_asked(shot), shot.text("obj")) for name, shot in shown.items() if name != relation]
     target = {"rule": "alias_substring", "answers": answers}
     messages = with_shots(shots, _asked(row))
-    return Problem(f"popqa/{row.integer('id')}", "popqa", relation, messages, "text", target, answers[0])
+    id, own_texts = f"popqa/{row.integer('id')}", (row.text("question"),)
+    return Problem(id, "popqa", relation, messages, "text", target, answers[0], own_texts=own_texts)
 
 
 def _asked(row: Row) -> str:

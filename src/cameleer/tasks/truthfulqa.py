@@ -34,7 +34,15 @@ def _problem(row: Row, shots: list[Shot]) -> Problem:
     messages = dialogue(["\n\n".join([*blocks, f"Q: {row.text('question')}\nA:"])])
     target, gold = {"rule": "mc2", "correct": correct}, choices[correct[0]]
     return Problem(
-        f"truthfulqa/{row.index}", "truthfulqa", "truthfulqa", messages, "likelihood", target, gold, choices=choices
+        id=f"truthfulqa/{row.index}",
+        task="truthfulqa",
+        family="truthfulqa",
+        messages=messages,
+        verifier="likelihood",
+        target=target,
+        gold=gold,
+        choices=choices,
+        own_texts=(row.text("question"),),
     )
 
 

@@ -58,6 +58,7 @@ def choice_problem(id: str, family: str, question: Question, letters: str = ANY_
         target={"answer": answer, "num_choices": len(question.choices), "ladder": "unseen"},
         gold=conclusion(answer),
         cluster=question.passage and f"{family}/{hashed(question.passage).hex()}",
+        own_texts=tuple(filter(None, (question.passage, question.text))),
     )
 
 
