@@ -23,6 +23,9 @@ from torch.nn import functional
 
 from cameleer.model.kv_cache import Sequence, SlotCache
 
+FEW_QUERIES = 8
+"""Up to so many queries of a slot, plain products are faster on a CPU than the fused kernel."""
+
 
 @dataclass
 class Write:
@@ -42,11 +45,13 @@ Mask = tuple[Tensor, Tensor | None]
 class Run:
     """What R' of the continued tokens attend to in the slots of one cache.
 
-    `row_R` says which of them they are. `query_R` is where each stands among the S · W queries of the slots; None where
-    every slot has exactly the one query that stands in its place.
+    `is_own`: these are the runs that hold the tokens themselves; they come first, and each token has one. `row_R` says
+    which tokens these are. `query_R` is where each stands among the S · W queries of the slots; None where every slot
+    has exactly the one query that stands in its place.
     """
 
     cache: SlotCache
+    is_own: bool
     row_R: Tensor | slice
     query_R: Tensor | None
     width: int
@@ -99,12 +104,13 @@ class CachedStep:
         query_RKGD = query_RHD.reshape(count, key_heads, heads // key_heads, size)
         # In fp32 at least: bf16 would round weights between runs by several percent.
         precise = torch.promote_types(query_RKGD.dtype, torch.float32)
-        output_RKGD = query_RKGD.new_zeros(query_RKGD.shape, dtype=precise)
-        lse_RKG = query_RKGD.new_full(query_RKGD.shape[:3], -math.inf, dtype=precise)
+        output_RKGD = query_RKGD.new_empty(query_RKGD.shape, dtype=precise)
+        lse_RKG = query_RKGD.new_empty(query_RKGD.shape[:3], dtype=precise)
         for run in self.runs:
-            output, lse = _attend_run(run, layer, query_RKGD[run.row_R], scale, window)
-            merged = _merge(output_RKGD[run.row_R], lse_RKG[run.row_R], output, lse)
-            output_RKGD[run.row_R], lse_RKG[run.row_R] = merged
+            found = _attend_run(run, layer, query_RKGD[run.row_R], scale, window)
+            if not run.is_own:
+                found = _merge(output_RKGD[run.row_R], lse_RKG[run.row_R], *found)
+            output_RKGD[run.row_R], lse_RKG[run.row_R] = found
         return output_RKGD.reshape(count, heads, size).to(query_RHD.dtype)
 
 
@@ -157,10 +163,10 @@ def _run_mask(run: Run, window: int | None, groups: int, query: Tensor) -> Mask:
 def attend_with_lse(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """Outputs (S, K, Q, D) and log-sum-exps (S, K, Q) of queries (S, K, Q, D) over keys (S, K, L, D).
 
-    On a CPU by torch's fused kernel, which gives its log-sum-exps away; elsewhere by plain products. Both are undefined
-    for a query that sees no key.
+    On a CPU by torch's fused kernel, which gives its log-sum-exps away, but where a slot has few queries: that kernel
+    computes blocks of 32. Elsewhere by plain products. Both are undefined for a query that sees no key.
     """
-    if query.device.type == "cpu":
+    if query.device.type == "cpu" and query.shape[2] > FEW_QUERIES:
         fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
         output, lse = fused(query, keys, values, 0.0, False, attn_mask=mask, scale=scale)
         return output, lse
@@ -172,10 +178,11 @@ def plain_attend_with_lse(
 ) -> tuple[Tensor, Tensor]:
     """`attend_with_lse` by its definition, in fp32 at least."""
     precise = torch.promote_types(query.dtype, torch.float32)
-    scores = (query @ keys.transpose(-1, -2)).to(precise) * scale + mask
-    lse = torch.logsumexp(scores, dim=-1)
-    weights = (scores - lse[..., None]).exp()
-    return (weights.to(values.dtype) @ values), lse
+    scores = ((query * scale) @ keys.transpose(-1, -2)).to(precise).add_(mask)
+    highest = scores.amax(dim=-1, keepdim=True)
+    weights = scores.sub_(highest).exp_()
+    total = weights.sum(dim=-1, keepdim=True)
+    return (weights.to(values.dtype) @ values) / total, (highest + total.log())[..., 0]
 
 
 def _attend_piece(piece: Piece, layer: int, query: Tensor, scale: float, window: int | None) -> Tensor:

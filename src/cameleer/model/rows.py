@@ -137,9 +137,10 @@ class Plan:
             for run in row.shared:
                 assert run.cache is not None
                 shared.setdefault(run.cache, []).append((place, run))
-        return [self._run(cache, users, device) for kind in (own, shared) for cache, users in kind.items()]
+        kinds = ((own, True), (shared, False))
+        return [self._run(cache, users, is_own, device) for kind, is_own in kinds for cache, users in kind.items()]
 
-    def _run(self, cache: SlotCache, users: Sequence[tuple[int, Kept]], device: torch.device) -> Run:
+    def _run(self, cache: SlotCache, users: Sequence[tuple[int, Kept]], is_own: bool, device: torch.device) -> Run:
         """The run of continued rows over slots of one cache; `users` as (place in the row, sequence)."""
         counts: dict[int, int] = {}
         ranks: list[int] = []
@@ -153,6 +154,7 @@ class Plan:
         owners = cache.owners[:num_slots]
         return Run(
             cache,
+            is_own,
             row_R=slice(rows[0], rows[-1] + 1) if consecutive else torch.tensor(rows, device=device),
             query_R=None if queries == list(range(num_slots)) else torch.tensor(queries, device=device),
             width=width,
