@@ -156,6 +156,16 @@ class Sampled:
     verify_seconds: float = 0.0
 
 
+def together(rollouts: list[Rollout], parts: Sequence[Sampled]) -> Sampled:
+    """These rollouts, with what all parts took."""
+    return Sampled(
+        rollouts,
+        sum(part.num_tokens for part in parts),
+        sum(part.seconds for part in parts),
+        sum(part.verify_seconds for part in parts),
+    )
+
+
 @dataclass(frozen=True)
 class RolloutSource:
     """Samples answers on the weights that `generator` holds, and has them verified meanwhile.

@@ -11,9 +11,9 @@ and are learned from again; what was sampled in part is sampled again, the same.
 """
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -34,7 +34,16 @@ from cameleer.rlvr.alarms import StepSigns, alarms_at
 from cameleer.rlvr.config import KeptModel, RLVRConfig
 from cameleer.rlvr.measure import PASS_RATES, accuracy, of_suitable_difficulty, pass_rates, sample_on_ranks
 from cameleer.rlvr.problems import Prompt, PromptOrder, as_prompts, hold_out, load_prompts, within
-from cameleer.rlvr.rollouts import FOLDER, Rollout, RolloutFiles, RolloutSource, Sampled, groups_of, has_variance
+from cameleer.rlvr.rollouts import (
+    FOLDER,
+    Rollout,
+    RolloutFiles,
+    RolloutSource,
+    Sampled,
+    groups_of,
+    has_variance,
+    together,
+)
 from cameleer.rlvr.sampler import Sampler
 from cameleer.rlvr.scoring import TemperedPolicy
 from cameleer.rlvr.update import Models, learn
@@ -97,51 +106,33 @@ def run(config: RLVRConfig, stage: StageRun) -> Outcome:
 
 def train(config: RLVRConfig, stage: StageRun) -> Outcome:
     """Train on this rank and, on rank 0, leave the model and all rollouts in the stage's folder."""
-    with VerifierPool(deadline_seconds=config.deadline_seconds) as pool:
+    with VerifierPool(deadline_seconds=config.deadline_seconds) as pool, memory_named(stage):
         setup = prepare(config, stage, current_world(), pool)
         learner = setup.models.policy
         first = begin(setup)
-        waiting: list[Rollout] | None = None
         with Interrupt() as interrupt, ticker("rlvr", setup.num_steps, done=first, shown=setup.world.leads) as progress:
-            for step in range(first, setup.num_steps):
-                with memory_named(setup, step):
-                    started = time.monotonic()
-                    sampled = Sampled([])
-                    if waiting is None:
-                        # Under staleness 1 the weights that sample a step's answers are gone when it begins.
-                        sampled = rollouts_for(setup, step, done=max(0, step - config.max_staleness))
-                    rollouts, waiting = waiting or sampled.rollouts, None
-                    if config.max_staleness and step + 1 < setup.num_steps:
-                        ahead = rollouts_for(setup, step + 1, done=step, after=rollouts)
-                        waiting, sampled = ahead.rollouts, _both(sampled, ahead)
-                    update = learn(config, setup.models, step, setup.num_steps, rollouts)
-                    setup.sampler.follow(step + 1)
-                    save_rollouts(setup, step, update.rollouts)
-                    line = {
-                        "step": step + 1,
-                        "epoch": (rollouts[-1].place + 1) / setup.order.num_prompts,
-                        **metrics.of_rollouts(rollouts, step),
-                        **metrics.of_update(update),
-                        **metrics.of_times(sampled, update),
-                        "seconds": time.monotonic() - started,
-                    }
-                    watch(setup, line)
-                    if (step + 1) % config.held_out.every == 0 or step + 1 == setup.num_steps:
-                        measure(setup, step + 1)
+            started = time.monotonic()
+            for step, sampled in enumerate(rollouts_in_order(setup, first), start=first):
+                update = learn(config, setup.models, step, setup.num_steps, sampled.rollouts)
+                setup.sampler.follow(step + 1)
+                save_rollouts(setup, step, update.rollouts)
+                line = {
+                    "step": step + 1,
+                    "epoch": (sampled.rollouts[-1].place + 1) / setup.order.num_prompts,
+                    **metrics.of_rollouts(sampled.rollouts, step),
+                    **metrics.of_update(update),
+                    **metrics.of_times(sampled, update),
+                    "seconds": time.monotonic() - started,
+                }
+                watch(setup, line)
+                if (step + 1) % config.held_out.every == 0 or step + 1 == setup.num_steps:
+                    measure(setup, step + 1)
                 note(progress, line)
                 learner.checkpoint_if_due(step + 1, setup.num_steps, interrupt)
+                started = time.monotonic()
         kept = choose(setup)
         learner.export(setup.renderer, stored_dtype(stage.inputs["model"]))
     return outcome(setup, kept)
-
-
-def _both(one: Sampled, other: Sampled) -> Sampled:
-    return Sampled(
-        other.rollouts,
-        one.num_tokens + other.num_tokens,
-        one.seconds + other.seconds,
-        one.verify_seconds + other.verify_seconds,
-    )
 
 
 # --- before the first step ---
@@ -274,6 +265,23 @@ def say_start(setup: Setup, first: int) -> None:
 # --- rollouts of a step ---
 
 
+def rollouts_in_order(setup: Setup, first: int) -> Iterator[Sampled]:
+    """Each step's rollouts as it begins, with what was sampled since the step before; sampled when they are asked for.
+
+    With a staleness of 1 a step's rollouts come after those of the next, so that these are of weights without it.
+    """
+    staleness, ahead = setup.config.max_staleness, None
+    for step in range(first, setup.num_steps):
+        # With a staleness of 1 the weights that sample a step's answers are gone when it begins: the first is on disk.
+        now = ahead or rollouts_for(setup, step, done=max(0, step - staleness))
+        new = [] if ahead else [now]
+        ahead = None
+        if staleness and step + 1 < setup.num_steps:
+            ahead = rollouts_for(setup, step + 1, done=step, after=now.rollouts)
+            new.append(ahead)
+        yield together(now.rollouts, new)
+
+
 def rollouts_for(setup: Setup, step: int, done: int, after: Sequence[Rollout] | None = None) -> Sampled:
     """The rollouts of a step: those on disk, else sampled on the weights after `done` steps.
 
@@ -311,17 +319,18 @@ def save_rollouts(setup: Setup, step: int, rollouts: Sequence[Rollout]) -> None:
 def sample(setup: Setup, first_place: int) -> Sampled:
     """Answers to the next prompts. With dynamic sampling, those without variance are replaced within `max_refills`."""
     config = setup.config
-    whole = Sampled([])
+    parts: list[Sampled] = []
+    groups: list[list[Rollout]] = []
     wanted, place = config.prompts_per_step, first_place
     for _ in range(1 + config.max_refills):
         asked = [(each, setup.prompts[setup.order.row(each)]) for each in range(place, place + wanted)]
-        found = sampled_from(setup, asked)
+        parts.append(sampled_from(setup, asked))
+        groups += groups_of(parts[-1].rollouts)
         place += wanted
-        whole = _joined(whole, found)
-        wanted = config.prompts_per_step - sum(map(has_variance, groups_of(whole.rollouts)))
+        wanted = config.prompts_per_step - sum(map(has_variance, groups))
         if wanted <= 0:
             break
-    return whole
+    return together([rollout for group in groups for rollout in group], parts)
 
 
 def sampled_from(setup: Setup, asked: Sequence[tuple[int, Prompt]]) -> Sampled:
@@ -330,10 +339,6 @@ def sampled_from(setup: Setup, asked: Sequence[tuple[int, Prompt]]) -> Sampled:
     found = sample_on_ranks(setup.source, setup.world, asked, setup.config.samples_per_prompt, setup.sampling)
     model.train()
     return found
-
-
-def _joined(one: Sampled, other: Sampled) -> Sampled:
-    return replace(_both(one, other), rollouts=[*one.rollouts, *other.rollouts])
 
 
 # --- what is watched ---
@@ -382,15 +387,14 @@ def note(progress: Ticker, line: dict[str, Any]) -> None:
 
 
 @contextmanager
-def memory_named(setup: Setup, step: int) -> Generator[None]:
-    """A GPU that runs out of memory, as an error that says where and what to do."""
+def memory_named(stage: StageRun) -> Generator[None]:
+    """A GPU that runs out of memory, as an error that says what to do."""
     try:
         yield
     except torch.OutOfMemoryError as failure:
         raise UserError(
-            f"{setup.stage.name} step {step + 1}: out of memory: {failure}",
-            "Lower tokens_per_batch or sampling_batch_size, or set gradient_checkpointing = true. With the settings of "
-            "this run unchanged, the same command goes on from the last checkpoint.",
+            f"{stage.name}: out of memory: {failure}",
+            "Lower tokens_per_batch or sampling_batch_size, or set gradient_checkpointing = true.",
         ) from None
 
 
