@@ -58,11 +58,27 @@ KINDS: dict[str, Kind] = {
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Parse and check a recipe, references included; touches no data and no model."""
-    recipe = load_recipe(path, {name: kind.config for name, kind in KINDS.items()}, overrides)
+    recipe = _told_evaluations(load_recipe(path, {name: kind.config for name, kind in KINDS.items()}, overrides))
     for stage in recipe.stages:
         for each in stage.config.inputs():
             _check_reference(recipe, stage, each)
     return recipe
+
+
+def _told_evaluations(recipe: Recipe) -> Recipe:
+    """The recipe with each curation that names no evaluations told those that the recipe runs."""
+    evals = [stage.config for stage in recipe.stages if isinstance(stage.config, EvalConfig)]
+    names = tuple(dict.fromkeys(name for config in evals for name in config.task_names))
+    stages: list[Stage] = []
+    for stage in recipe.stages:
+        config = stage.config
+        if isinstance(config, CurateConfig) and config.decontaminate.tasks is None:
+            rules = config.decontaminate
+            asked = max([rules.num_generated, *(each.num_items or 0 for each in evals)])
+            told = rules.model_copy(update={"tasks": names, "num_generated": asked})
+            stage = replace(stage, config=config.model_copy(update={"decontaminate": told}))
+        stages.append(stage)
+    return replace(recipe, stages=tuple(stages))
 
 
 def _check_reference(recipe: Recipe, stage: Stage, each: Input) -> None:

@@ -6,6 +6,7 @@ from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from cameleer.core.types import Example
 from cameleer.curate.take import Taken
@@ -34,9 +35,17 @@ class Tally:
 
 
 def data_card(
-    title: str, seed: int, taken: Sequence[Taken], dropped: Mapping[str, Counter[str]], tallies: Mapping[str, Tally]
+    title: str,
+    seed: int,
+    taken: Sequence[Taken],
+    dropped: Mapping[str, Counter[str]],
+    tallies: Mapping[str, Tally],
+    certificate: Mapping[str, Any] | None = None,
 ) -> str:
-    """The card's text. `dropped` (reasons) and `tallies` (rows) go by source; `dropped` may lack one."""
+    """The card's text. `dropped` (reasons) and `tallies` (rows) go by source; `dropped` may lack one.
+
+    `certificate` is decontamination's, if there was one.
+    """
     num_rows = sum(each.num_rows for each in taken)
     parts = [
         f"# Data card: {_one_line(title)}",
@@ -50,9 +59,38 @@ def data_card(
             [_sizes(name, tally) for name, tally in tallies.items()],
         ),
         "Not sampled: usable rows beyond the number asked for. Repeats: rows that are in the mixture again.",
+        *([] if certificate is None else _decontamination(certificate)),
         *(_section(each, dropped.get(each.source.name, Counter()), tallies[each.source.name]) for each in taken),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _decontamination(certificate: Mapping[str, Any]) -> list[str]:
+    """What the sources were compared with, and what was found."""
+    measure, sources = certificate["measure"], certificate["sources"]
+    what = "the whole of a field" if measure["mode"] == "full" else f"{measure['ngram_size']}-grams"
+    found = [
+        [name, task, f"{each['items']:,}", f"{each['share']:.2%}", f"{each['rows']:,}", "yes" * each["contaminated"]]
+        for name, source in sources.items()
+        for task, each in source["overlaps"].items()
+    ]
+    removed = ", ".join(f"{source['removed']:,} of {name}" for name, source in sources.items() if source["removed"])
+    parts = [
+        "## Decontamination",
+        f"User turns against test items by {what}: an item overlaps with a row that more than "
+        f"{measure['threshold']:.0%} of its tokens match; a source is contaminated above {measure['max_overlap']:.0%} "
+        f"of an evaluation's items. Policy: {measure['policy']}. Rows removed: {removed or 'none'}. "
+        "Left: items that overlap with rows that were not removed. Too short: items that cannot match.",
+        _table(
+            ("evaluation", "version", "items", "too short", "left"),
+            [
+                [name, str(each["version"]), f"{each['items']:,}", f"{each['too_short']:,}", f"{each['left']:,}"]
+                for name, each in certificate["evaluations"].items()
+            ],
+        ),
+    ]
+    heads = ("source", "evaluation", "items that overlap", "of all", "rows", "contaminated")
+    return [*parts, _table(heads, found)] if found else [*parts, "No item overlaps with a row."]
 
 
 def origin(taken: Taken) -> str:

@@ -17,9 +17,16 @@ upsample = true                     # repeat rows where there are too few
 [[curate.problems]]                 # prompts with verifiers, for prefs and rlvr; none of them is in the mixture
 task = "precise-if"                 # or `dataset`, or `file`: problems in Tülu's format
 count = 2000
+
+[curate.decontaminate]              # against what the recipe's eval stages run, unless tasks are named
+policy = "remove"                   # the default is to report
+
+[curate.near_duplicates]
+threshold = 0.8
 """
 
 from collections import Counter
+from enum import StrEnum
 from pathlib import PurePath
 from typing import Any, Self
 
@@ -34,6 +41,26 @@ from cameleer.curate.sample import share_out
 ORIGINS = ("file", "dataset", "task")
 AMOUNTS = ("count", "fraction", "weight")
 DATASET_ONLY = ("split", "revision", "config")
+
+NGRAM_SIZE = 8
+THRESHOLD = 0.5
+MAX_OVERLAP = 0.02
+"""The published measure's numbers."""
+
+
+class MatchMode(StrEnum):
+    """What of a test item's field must be found in a training prompt: n-grams of tokens, or the whole of it."""
+
+    NGRAM = "ngram"
+    FULL = "full"
+
+
+class Policy(StrEnum):
+    """What becomes of a source that overlaps with more of an evaluation than is allowed."""
+
+    REPORT = "report"
+    REMOVE = "remove"
+    DROP_SOURCE = "drop_source"
 
 
 class Fields(Config):
@@ -233,6 +260,44 @@ class ProblemSource(Config):
         return f"problems {self.name}"
 
 
+class Decontaminate(Config):
+    """The evaluations that sources are compared with, and what follows; formulas are in docs/decontamination.md."""
+
+    tasks: tuple[str, ...] | None = None
+    """The evaluations; absent: those of the recipe's eval stages. An empty list checks nothing."""
+    policy: Policy = Policy.REPORT
+    """For contaminated sources. `report`: keep all rows. `remove`: drop those that overlap. `drop_source`: drop all."""
+    max_overlap: float = Field(default=MAX_OVERLAP, ge=0, lt=1)
+    """A source is contaminated with an evaluation of whose items more than this proportion overlap with its rows."""
+    mode: MatchMode = MatchMode.NGRAM
+    """`ngram`: the published measure. `full`: a field of an item counts only if all of it stands in a turn."""
+    threshold: float = Field(default=THRESHOLD, gt=0, lt=1)
+    """An item overlaps with a row that more than this proportion of its tokens match."""
+    ngram_size: int = Field(default=NGRAM_SIZE, ge=2)
+    """Tokens of the n-grams."""
+    num_generated: int = Field(default=200, ge=1)
+    """Items of a generated task that are compared, the first under the stage's seed; no fewer than are evaluated."""
+
+    @field_validator("tasks")
+    @classmethod
+    def _tasks_are_known(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        from cameleer.tasks import SealedReader, find_task
+
+        for name in names or ():
+            try:
+                find_task(name, SealedReader.DECONTAMINATE)
+            except UserError as failure:
+                raise ValueError(f"{failure.what} {failure.hint}") from None
+        return None if names is None else tuple(dict.fromkeys(names))
+
+
+class NearDuplicateRule(Config):
+    """Rows that resemble an earlier one are dropped; the rule is in docs/curate.md."""
+
+    threshold: float = Field(default=0.8, gt=0, le=1)
+    """The Jaccard similarity of runs of five words from which on two conversations are near-duplicates."""
+
+
 def _checked_version(name: str, stated: int | None) -> int:
     """The version of a task here. Raises ValueError if it is not the one that a recipe states."""
     version = _training_task_version(name)
@@ -272,6 +337,10 @@ class CurateConfig(StageConfig):
     """Problems with verifiers that later stages train on, one table `[[curate.problems]]` each."""
     deduplicate: bool = True
     """Drop a conversation equal to an earlier one of its source, or to one that an earlier source gives the mixture."""
+    near_duplicates: NearDuplicateRule | None = None
+    """Drop near-duplicates of the same rows too; absent: only equal ones are looked for."""
+    decontaminate: Decontaminate = Decontaminate()
+    """Compare the sources with evaluations."""
 
     @model_validator(mode="after")
     def _sources_are_told_apart(self) -> Self:

@@ -60,8 +60,9 @@ class Dropped:
         self._flush()
         self._writer.close()
 
-    def add(self, row: DroppedRow) -> None:
-        self.reasons.setdefault(row.source, Counter())[row.reason] += 1
+    def add(self, row: DroppedRow, kind: str | None = None) -> None:
+        """Write a row; it is counted by its reason, or by the kind of reason where one is given."""
+        self.reasons.setdefault(row.source, Counter())[kind or row.reason] += 1
         self._waiting.append(row)
         if len(self._waiting) == ROWS_PER_GROUP:
             self._flush()

@@ -19,7 +19,7 @@ Memory holds some 8 b + 300 bytes a row; the shingles wait on disk (`spool`).
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,30 +61,40 @@ class _Rows(NamedTuple):
 
 
 class NearDuplicates:
-    """Rows of one source after another: `read` them all, ask for the `duplicates`, say which were `taken`."""
+    """Rows of one source after another: `add` them all, ask for the `duplicates`, say which were `taken`."""
 
     def __init__(self, threshold: float, folder: Path) -> None:
         self.threshold = threshold
         self._rows_per_band = rows_per_band(threshold)
         self._spool = Spool(folder)
         self._kept, self._read = _Rows([], [], []), _Rows([], [], [])
+        self._waiting: list[Conversation] = []
+        self._num_characters = 0
 
     def close(self) -> None:
         self._spool.close()
 
-    def read(self, source: str, rows: Iterable[tuple[int, Conversation]]) -> None:
-        """Take note of a source's numbered rows."""
-        for block in _blocks(rows):
-            shingles = list(_shingles([conversation for _, conversation in block]))
-            self._read.names.extend((source, number) for number, _ in block)
+    def add(self, source: str, number: int, conversation: Conversation) -> None:
+        """Take note of the next row of a source."""
+        self._read.names.append((source, number))
+        self._waiting.append(conversation)
+        self._num_characters += sum(len(message.content) for message in conversation)
+        if self._num_characters >= BLOCK_CHARACTERS:
+            self._hash_waiting()
+
+    def _hash_waiting(self) -> None:
+        if self._waiting:
+            shingles = list(_shingles(self._waiting))
             self._read.bands.append(np.stack([_bands(some, self._rows_per_band) for some in shingles]))
             self._read.places.extend(self._spool.append(some.tobytes()) for some in shingles)
+        self._waiting, self._num_characters = [], 0
 
     def duplicates(self, excluded: Collection[int] = ()) -> dict[int, Duplicate]:
         """By number the rows of the source that resemble an earlier one or one taken before.
 
         Rows that are `excluded` count for nothing: neither do they drop others nor are they looked at.
         """
+        self._hash_waiting()
         earlier = len(self._kept.names)
         names = self._kept.names + self._read.names
         places = self._kept.places + self._read.places
@@ -132,19 +142,6 @@ def jaccard(first: Shingles, second: Shingles) -> float:
     """The Jaccard similarity of two sets."""
     shared = len(np.intersect1d(first, second, assume_unique=True))
     return shared / (len(first) + len(second) - shared)
-
-
-def _blocks(rows: Iterable[tuple[int, Conversation]]) -> Iterator[list[tuple[int, Conversation]]]:
-    block: list[tuple[int, Conversation]] = []
-    size = 0
-    for number, conversation in rows:
-        block.append((number, conversation))
-        size += sum(len(message.content) for message in conversation)
-        if size >= BLOCK_CHARACTERS:
-            yield block
-            block, size = [], 0
-    if block:
-        yield block
 
 
 def _shingles(conversations: Sequence[Conversation]) -> Iterator[Shingles]:

@@ -24,11 +24,11 @@ Suffixes: T tokens of all distinct fields, one after another; B tokens of a bloc
 turn is closed by the token END.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from enum import StrEnum
 from fractions import Fraction
+from functools import cached_property
 from itertools import chain
 from multiprocessing import get_context
 from typing import NamedTuple
@@ -36,11 +36,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cameleer.curate.config import NGRAM_SIZE, THRESHOLD, MatchMode
 from cameleer.curate.rolling import BLOCK_CHARACTERS, Block, Hashes, Ints, grouped
 from cameleer.curate.words import normalised, readable, words
-
-NGRAM_SIZE = 8
-THRESHOLD = 0.5
 
 CHARACTERS_SENT = 1 << 22
 """Of text that a worker gets at once."""
@@ -57,13 +55,6 @@ Prompt = Sequence[str]
 Ngram = tuple[bytes, ...]
 Pairs = tuple[Ints, Ints, Ints]
 """Rows, fields, and how many tokens of the field match the row; each pair of a row and a field once, by row."""
-
-
-class MatchMode(StrEnum):
-    """What of a field must be found: n-grams, or the whole of it."""
-
-    NGRAM = "ngram"
-    FULL = "full"
 
 
 class Item(NamedTuple):
@@ -116,10 +107,20 @@ class Index:
             self._sizes = np.minimum(self._lengths, ngram_size)
         self._tables, self._hashes_of_fields = self._make_tables()
 
-    def is_too_short(self, item: int) -> bool:
-        """Whether no field of an item can match anything, for want of tokens."""
+    @cached_property
+    def num_items(self) -> Counter[str]:
+        """Items by task."""
+        return Counter(item.task for item in self.items)
+
+    @cached_property
+    def num_too_short(self) -> Counter[str]:
+        """By task the items of which no field can match anything, for want of tokens."""
         least = 1 if self.mode is MatchMode.FULL else self.ngram_size
-        return all(len(self._fields[field]) < least for field in self._item_fields[item])
+        return Counter(
+            item.task
+            for item, fields in zip(self.items, self._item_fields, strict=True)
+            if all(len(self._fields[field]) < least for field in fields)
+        )
 
     def matches(self, prompts: Sequence[Prompt]) -> list[Match]:
         """The overlaps of some rows with all items, by row and item."""

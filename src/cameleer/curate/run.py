@@ -1,6 +1,7 @@
 """Curation: sources in, one shuffled mixture of conversations out, with every dropped row and a data card.
 
-Source after source, in the recipe's order: each row is converted or dropped with its reason, duplicates are dropped,
+Source after source, in the recipe's order: where the recipe wants it, all rows are compared with evaluations and with
+each other (`screen`); then each row is converted or dropped with its reason, duplicates are dropped,
 and of the others the number asked for is sampled (`take`). Then all are shuffled together. Which rows are taken and
 where they stand follows from the seed, the sources' names and the rows' numbers alone (`sample`). The conversations
 wait on disk meanwhile (`spool`): memory holds some hundred bytes for each row taken, and a digest for each usable row
@@ -8,6 +9,7 @@ of the source being read.
 
     mixture.parquet   the conversations (`core.mixture`)
     problems.parquet  the problems with verifiers, if the recipe asks for some (`core.problems`, `problems`)
+    overlaps.jsonl    what overlaps with the evaluations that the sources were compared with (`decontaminate`)
     dropped.parquet   source, id, row, reason and excerpt of every dropped row (`dropped`)
     card.md           what is in the mixture, where it came from and what was left out (`card`)
 """
@@ -15,19 +17,23 @@ of the source being read.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from cameleer.core.artifact import Outcome
+from cameleer.core.errors import UserError
 from cameleer.core.mixture import MIXTURE
 from cameleer.core.problems import PROBLEMS
 from cameleer.core.stage import StageRun
 from cameleer.core.types import Example
 from cameleer.curate.card import Tally, data_card, origin
 from cameleer.curate.config import CurateConfig
+from cameleer.curate.decontaminate import OVERLAPS
 from cameleer.curate.dropped import Dropped
 from cameleer.curate.problems import SeenPrompts, draw_problems
 from cameleer.curate.progress import Progress
 from cameleer.curate.sample import random_key, repeated
+from cameleer.curate.screen import Screen, Screened
 from cameleer.curate.spool import Place, Spool, decode
 from cameleer.curate.take import Taken, Taker, default_id
 
@@ -39,9 +45,11 @@ ROWS_PER_TICK = 256
 def run(config: CurateConfig, stage: StageRun) -> Outcome:
     """Make the mixture in `stage.folder`. Raises UserError rather than give fewer rows than were asked for."""
     with closing(Spool(stage.folder)) as spool:
-        with Dropped(stage.folder) as dropped:
+        with Dropped(stage.folder) as dropped, Screen(config, stage) as screen:
             taker = Taker(stage, spool, dropped, config.deduplicate)
-            taken = [taker.take(*each) for each in zip(config.sources, config.row_counts(), strict=True)]
+            taken = [taken for taken in _take_all(config, taker, screen) if taken is not None]
+        if not taken:
+            raise UserError("Every source is contaminated and was dropped.", f"See {stage.folder / OVERLAPS}.")
         tallies = {each.source.name: Tally() for each in taken}
         seen = SeenPrompts()
         num_rows = MIXTURE.write(stage.folder, _mixed(taken, stage.seed, spool, tallies, seen))
@@ -49,9 +57,32 @@ def run(config: CurateConfig, stage: StageRun) -> Outcome:
     left_out: Counter[str] = Counter()
     problems = draw_problems(config.problems, stage.seed, seen, stage.inputs, left_out)
     num_problems = PROBLEMS.write(stage.folder, problems) if config.problems else 0
-    card = data_card(stage.name, stage.seed, taken, dropped.reasons, tallies)
+    certificate = screen.certificate()
+    card = data_card(stage.name, stage.seed, taken, dropped.reasons, tallies, certificate)
     (stage.folder / CARD).write_text(card, encoding="utf-8")
-    return _outcome(taken, dropped.reasons, tallies, num_problems, left_out)
+    outcome = _outcome(taken, dropped.reasons, tallies, num_problems, left_out)
+    return outcome if certificate is None else _certified(outcome, certificate)
+
+
+def _take_all(config: CurateConfig, taker: Taker, screen: Screen) -> Iterator[Taken | None]:
+    """What each source gives; None for one that is dropped whole."""
+    for source, count in zip(config.sources, config.row_counts(), strict=True):
+        rows = taker.conversations(source, count)
+        screened = screen.look_at(source.name, rows) if screen.is_needed else Screened()
+        if screened.whole is not None:
+            taker.drop(source, screened.whole)
+            yield None
+            continue
+        taken = taker.take(source, count, screened.excluded)
+        screen.taken(taken)
+        yield taken
+
+
+def _certified(outcome: Outcome, certificate: dict[str, Any]) -> Outcome:
+    """The outcome with the certificate, of which the summary tells how much of the evaluations is left in the rows."""
+    left = sum(each["left"] for each in certificate["evaluations"].values())
+    counts = {**outcome.counts, "decontamination": certificate}
+    return replace(outcome, counts=counts, summary={**outcome.summary, "overlapping_items": left})
 
 
 class _Slot(NamedTuple):

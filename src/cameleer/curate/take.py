@@ -1,26 +1,47 @@
 """From a source to the rows that it gives: convert or drop each row, drop duplicates, sample the number asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from hashlib import blake2b
 from itertools import chain, islice
+from types import MappingProxyType
+from typing import NamedTuple
 
 from cameleer.core.errors import UserError
 from cameleer.core.stage import StageRun
+from cameleer.core.types import Conversation
 from cameleer.curate.config import Source
 from cameleer.curate.dropped import DROPPED, Dropped, DroppedRow, excerpt
 from cameleer.curate.formats import Format, RowError, confirm, convert, own_id, recognise
 from cameleer.curate.progress import Progress
 from cameleer.curate.sample import Candidate, Sample, random_key
 from cameleer.curate.sources import OpenSource, Row, open_source
-from cameleer.curate.spool import Spool, encode
+from cameleer.curate.spool import Spool, decode, encode
 
 ROWS_TO_RECOGNISE = 100
 """A source's format is decided by this many of its first rows."""
 
 ROWS_PER_TICK = 256
 MAX_SHOWN_REASONS = 5
+
+
+class Exclusion(NamedTuple):
+    """Why a usable row may not be taken, in full and as it is counted."""
+
+    reason: str
+    kind: str
+
+
+NOTHING: Mapping[int, Exclusion] = MappingProxyType({})
+
+
+class Usable(NamedTuple):
+    """A row with its conversation."""
+
+    number: int
+    id: str
+    messages: Conversation
 
 
 @dataclass(frozen=True)
@@ -47,12 +68,14 @@ class Taken:
 
 @dataclass
 class _Reading:
-    """A source being read."""
+    """A source being read, of which `first` are the rows that told its format."""
 
     source: Source
     opened: OpenSource
     format: Format
+    first: list[Row]
     sample: Sample
+    excluded: Mapping[int, Exclusion]
     num_read: int = 0
     num_usable: int = 0
     seen: set[bytes] = field(default_factory=set[bytes])
@@ -67,25 +90,55 @@ class Taker:
         self._given: dict[bytes, str] = {}
         """Digest of every conversation that the mixture has so far, and the source that gave it."""
 
-    def take(self, source: Source, count: int | None) -> Taken:
+    def conversations(self, source: Source, count: int | None) -> Iterator[Usable]:
+        """The rows of a source that are conversations, before any is taken."""
+        reading = self._open(source, count, NOTHING)
+        with Progress(f"compare {source.name} ({reading.opened.unit})", reading.opened.total) as progress:
+            for row in chain(reading.first, reading.opened.rows):
+                reading.num_read += 1
+                if reading.num_read % ROWS_PER_TICK == 0:
+                    progress.reach(row.position, f"{reading.num_read} rows")
+                try:
+                    messages = decode(_record(row, reading.format))
+                except RowError:
+                    continue  # Taking the source drops it with its reason.
+                yield Usable(row.number, _row_id(reading, row), messages)
+
+    def take(self, source: Source, count: int | None, excluded: Mapping[int, Exclusion] = NOTHING) -> Taken:
         """Read a source to its end and choose its rows: `count` of them, or what its config says where that is None.
 
-        Raises UserError where it has fewer than it should give, or none.
+        Rows whose numbers are `excluded` are dropped. Raises UserError where fewer are left than the source should
+        give, or none.
         """
-        opened = open_source(source, self._stage.inputs.get(source.name), count, self._stage.seed)
-        first = list(islice(opened.rows, ROWS_TO_RECOGNISE))
-        format = _recognise(source, first, opened.where)
-        reading = _Reading(source, opened, format, Sample(count))
+        reading = self._open(source, count, excluded)
+        opened, format = reading.opened, reading.format
         with Progress(f"read {source.name} ({opened.unit})", opened.total) as progress:
-            for row in chain(first, opened.rows):
+            for row in chain(reading.first, opened.rows):
                 self._read(reading, row)
                 if reading.num_read % ROWS_PER_TICK == 0:
                     progress.reach(row.position, f"{reading.num_read} rows, {reading.num_usable} usable")
         num_rows = self._num_rows(reading, count)
         rows = reading.sample.rows()[:num_rows]
         self._given.update((row.digest, source.name) for row in rows)
-        unused = _unused_columns(first, format)
+        unused = _unused_columns(reading.first, format)
         return Taken(source, opened, format, unused, reading.num_read, reading.num_usable, num_rows, rows)
+
+    def drop(self, source: Source, why: Exclusion) -> None:
+        """Drop all rows of a source. Raises UserError where the recipe says how many it must give."""
+        if source.count is not None or source.weight is not None:
+            amount = f"count = {source.count}" if source.count is not None else f"weight = {source.weight}"
+            raise UserError(
+                f"source '{source.name}': {why.reason}, so all of it is dropped, but the recipe asks {amount} of it.",
+                "Remove the source, or set decontaminate.policy to 'remove' or 'report'.",
+            )
+        reading = self._open(source, None, NOTHING)
+        for row in chain(reading.first, reading.opened.rows):
+            self._drop(reading, row, why.reason, why.kind)
+
+    def _open(self, source: Source, count: int | None, excluded: Mapping[int, Exclusion]) -> _Reading:
+        opened = open_source(source, self._stage.inputs.get(source.name), count, self._stage.seed)
+        first = list(islice(opened.rows, ROWS_TO_RECOGNISE))
+        return _Reading(source, opened, _recognise(source, first, opened.where), first, Sample(count), excluded)
 
     def _read(self, reading: _Reading, row: Row) -> None:
         """Offer one row to the sample, or drop it."""
@@ -97,6 +150,9 @@ class Taker:
                 self._check_new(reading, digest)
         except RowError as error:
             self._drop(reading, row, error.reason)
+            return
+        if row.number in reading.excluded:
+            self._drop(reading, row, *reading.excluded[row.number])
             return
         reading.num_usable += 1
         key = random_key(self._stage.seed, "sample", reading.source.name, row.number)
@@ -111,11 +167,9 @@ class Taker:
             raise RowError(f"duplicate of a row of '{self._given[digest]}'")
         reading.seen.add(digest)
 
-    def _drop(self, reading: _Reading, row: Row, reason: str) -> None:
-        name = reading.source.name
-        id = (own_id(row.value, reading.format) if row.value is not None else None) or default_id(name, row.number)
+    def _drop(self, reading: _Reading, row: Row, reason: str, kind: str | None = None) -> None:
         begins = excerpt(row.text if row.value is None else row.value)
-        self._dropped.add(DroppedRow(name, id, row.number, reason, begins))
+        self._dropped.add(DroppedRow(reading.source.name, _row_id(reading, row), row.number, reason, begins), kind)
 
     def _num_rows(self, reading: _Reading, count: int | None) -> int:
         """How many rows the source gives. Raises UserError if they are none, or more than it can give."""
@@ -151,6 +205,12 @@ class Taker:
 def default_id(source: str, row: int) -> str:
     """The id of a row that has none of its own."""
     return f"{source}/{row}"
+
+
+def _row_id(reading: _Reading, row: Row) -> str:
+    """The row's own id, else its source and number."""
+    own = own_id(row.value, reading.format) if row.value is not None else None
+    return own or default_id(reading.source.name, row.number)
 
 
 def _recognise(source: Source, first: Sequence[Row], where: str) -> Format:

@@ -1,0 +1,125 @@
+"""Which usable rows of a source may not be taken: those that overlap with an evaluation, and near-duplicates.
+
+A source is read once for this before its rows are taken: whether it is contaminated is known only at its end.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from typing import Any, NamedTuple, Self
+
+from cameleer.core.log import console
+from cameleer.core.stage import StageRun
+from cameleer.curate.config import CurateConfig, Decontaminate, Policy
+from cameleer.curate.decontaminate import (
+    OVERLAPS,
+    Evaluations,
+    Overlaps,
+    TrainingRow,
+    add_task,
+    certificate,
+    compare,
+    exclusions,
+    whole_exclusion,
+)
+from cameleer.curate.near_duplicates import NearDuplicates
+from cameleer.curate.overlap import Index
+from cameleer.curate.take import NOTHING, Exclusion, Taken, Usable, default_id
+
+
+class Screened(NamedTuple):
+    """What a source may not give: rows by number, or all of it where `whole` says why."""
+
+    excluded: Mapping[int, Exclusion] = NOTHING
+    whole: Exclusion | None = None
+
+
+class Screen:
+    """Looks at one source after another, in the order in which they are taken."""
+
+    def __init__(self, config: CurateConfig, stage: StageRun) -> None:
+        self._stack = ExitStack()
+        self._rules = config.decontaminate
+        self._near: NearDuplicates | None = None
+        if config.near_duplicates is not None:
+            self._near = NearDuplicates(config.near_duplicates.threshold, stage.folder)
+            self._stack.callback(self._near.close)
+        self._evaluations = Evaluations()
+        for name in self._rules.tasks or ():
+            add_task(self._evaluations, name, self._rules.num_generated, stage.seed)
+        self._index = make_index(self._rules, self._evaluations) if self._rules.tasks else None
+        self._overlaps: list[Overlaps] = []
+        if self._index is not None:
+            self._file = self._stack.enter_context((stage.folder / OVERLAPS).open("w", encoding="utf-8"))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._stack.close()
+
+    @property
+    def is_needed(self) -> bool:
+        return self._index is not None or self._near is not None
+
+    def look_at(self, source: str, rows: Iterable[Usable]) -> Screened:
+        """Read all usable rows of a source."""
+        excluded: dict[int, Exclusion] = {}
+        if self._index is None:
+            for _ in self._noted(source, rows):
+                pass
+        else:
+            noted = self._noted(source, rows)
+            found = compare(source, noted, self._index, self._rules.max_overlap, self._file)
+            self._overlaps.append(found)
+            _announce(found, self._index, self._rules.policy)
+            whole = whole_exclusion(found, self._index, self._rules.policy)
+            if whole is not None:
+                self._forget()
+                return Screened(whole=whole)
+            excluded |= exclusions(found, self._index, self._rules.policy)
+        if self._near is not None:
+            for number, found in self._near.duplicates(excluded).items():
+                kept = default_id(found.source, found.row)
+                excluded[number] = Exclusion(f"near-duplicate of {kept} ({found.similarity:.2f})", "near-duplicate")
+        return Screened(excluded)
+
+    def taken(self, taken: Taken) -> None:
+        """Say what the source gave to the mixture: later sources are compared with that."""
+        if self._near is not None:
+            self._near.taken({row.row for row in taken.rows})
+
+    def _forget(self) -> None:
+        if self._near is not None:
+            self._near.taken(())
+
+    def certificate(self) -> dict[str, Any] | None:
+        """What was compared with which evaluations and what was found; None where nothing was."""
+        if self._index is None:
+            return None
+        return certificate(self._rules, self._evaluations, self._index, self._overlaps)
+
+    def _noted(self, source: str, rows: Iterable[Usable]) -> Iterator[TrainingRow]:
+        for row in rows:
+            if self._near is not None:
+                self._near.add(source, row.number, row.messages)
+            yield TrainingRow(row.number, row.id, [turn.content for turn in row.messages if turn.role == "user"])
+
+
+def make_index(rules: Decontaminate, evaluations: Evaluations) -> Index:
+    """The items of the evaluations under the rules."""
+    return Index(evaluations.items, rules.mode, rules.threshold, rules.ngram_size)
+
+
+def _announce(found: Overlaps, index: Index, policy: Policy) -> None:
+    """Say aloud that a source is contaminated, and what follows."""
+    for task in found.contaminated:
+        items, total = len(found.items[task]), index.num_items[task]
+        what = {
+            Policy.REPORT: "reported only; decontaminate.policy says what to do",
+            Policy.REMOVE: "overlapping rows are dropped",
+            Policy.DROP_SOURCE: "the source is dropped",
+        }[policy]
+        console.print(
+            f"[yellow]contaminated:[/] '{found.source}' overlaps {items} of {total} items of {task} "
+            f"({items / total:.1%}); {what}"
+        )
