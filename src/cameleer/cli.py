@@ -46,6 +46,29 @@ def run(
 
 
 @app.command()
+def plan(
+    recipe: RecipePath,
+    device: Annotated[str, typer.Option(help="Kind of device: h100, a100, … or cpu.")] = "h100",
+    devices: Annotated[int, typer.Option(help="How many of them work together.")] = 8,
+    price: Annotated[float, typer.Option(help="Dollars for an hour of one device.")] = 2.5,
+    mfu: Annotated[
+        float | None, typer.Option(help="Share of the peak arithmetic that is reached; the device's when absent.")
+    ] = None,
+    peak_tflops: Annotated[
+        float | None, typer.Option(help="Peak arithmetic of a device in TFLOP/s, in place of the known one.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    overrides: Overrides = [],  # noqa: B006 - typer copies it
+) -> None:
+    """Say what a recipe takes (steps, arithmetic, memory, hours, money, disk) and what is missing here."""
+    from cameleer.pipeline import read_recipe
+    from cameleer.plan.machine import make_machine
+    from cameleer.plan.report import print_plan
+
+    print_plan(read_recipe(recipe, overrides), make_machine(device, devices, price, mfu, peak_tflops), as_json)
+
+
+@app.command()
 def ablate(
     recipe: RecipePath,
     series: Annotated[

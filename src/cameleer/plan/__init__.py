@@ -1,0 +1,1 @@
+"""What a recipe will take, said before anything is fetched: `cameleer plan`."""
