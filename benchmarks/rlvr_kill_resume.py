@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import torch
 
 from cameleer.core.artifact import METRICS
@@ -123,6 +124,12 @@ def comparable(folder: Path) -> dict[str, object]:
 
 
 def check(whole: Path, killed: Path) -> None:
+    for file in sorted((whole / FOLDER).glob("*.parquet")):
+        rows, others = (pq.read_table(folder / FOLDER / file.name).to_pylist() for folder in (whole, killed))
+        for number, (row, other) in enumerate(zip(rows, others, strict=True)):
+            for name in row:
+                if row[name] != other[name]:
+                    sys.exit(f"{file.name}, row {number}, {name}: {row[name]} became {other[name]}")
     one, other = comparable(whole), comparable(killed)
     for part in one:
         if one[part] != other[part]:
