@@ -149,6 +149,40 @@ def verify(
 
 
 @app.command()
+def decontaminate(
+    train: Annotated[
+        list[str],
+        typer.Option(metavar="[NAME=]FILE|DATASET", help="Training data, also org/name[@revision]. May be repeated."),
+    ],
+    evaluations: Annotated[
+        list[str],
+        typer.Option("--eval", metavar="[NAME=]FILE|TASK|SUITE", help="What it must not hold."),
+    ],
+    out: Annotated[Path, typer.Option(help="Where overlaps.jsonl, clean.* and summary.json go.")],
+    train_fields: Annotated[
+        list[str], typer.Option("--train-field", metavar="COLUMN", help="Column of the prompt; found if absent.")
+    ] = [],  # noqa: B006 - typer copies it
+    eval_fields: Annotated[
+        list[str], typer.Option("--eval-field", metavar="COLUMN", help="Column of a text of the item; found if absent.")
+    ] = [],  # noqa: B006 - typer copies it
+    num_workers: Annotated[int, typer.Option(min=1, help="Processes; the result is the same for any number.")] = 1,
+    overrides: Annotated[
+        list[str], typer.Option("--set", metavar="KEY=VALUE", help="A setting of [curate.decontaminate].")
+    ] = [],  # noqa: B006 - typer copies it
+) -> None:
+    """Find which test items stand in training data, and write the data without them."""
+    from cameleer.core.config import apply_overrides
+    from cameleer.curate.config import Decontaminate
+    from cameleer.curate.standalone import Request
+    from cameleer.curate.standalone import decontaminate as decontaminate_files
+    from cameleer.evals.config import SUITES, tasks_of
+
+    named = [task for name in evaluations for task in (tasks_of(name) if name in SUITES else [name])]
+    rules = Decontaminate.parse(apply_overrides({"policy": "remove"}, overrides), where="decontaminate")
+    decontaminate_files(Request(train, named, train_fields, eval_fields, num_workers), rules, out)
+
+
+@app.command()
 def fetch(
     names: Annotated[list[str], typer.Argument(metavar="SUITE|TASK...", help="Suites and tasks, as eval takes them.")],
     overrides: Annotated[

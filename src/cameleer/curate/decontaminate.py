@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, TextIO
 
 from cameleer.core.digest import digest_json
 from cameleer.core.errors import UserError
+from cameleer.core.log import console
 from cameleer.curate.config import Decontaminate, Policy
 from cameleer.curate.overlap import Index, Item, Prompt, find_matches
 from cameleer.curate.take import Exclusion
@@ -71,6 +72,11 @@ def add_task(evaluations: Evaluations, name: str, num_generated: int, seed: int)
     else:
         facts["generated"] = {"items": num_generated, "seed": seed}
     evaluations.add(name, items, facts)
+
+
+def make_index(rules: Decontaminate, evaluations: Evaluations) -> Index:
+    """The items of the evaluations under the rules."""
+    return Index(evaluations.items, rules.mode, rules.threshold, rules.ngram_size)
 
 
 @dataclass
@@ -132,6 +138,21 @@ def whole_exclusion(overlaps: Overlaps, index: Index, policy: Policy) -> Exclusi
     parts = [f"{len(overlaps.items[task]) / index.num_items[task]:.1%} of {task}" for task in overlaps.contaminated]
     reason = f"its source overlaps {', '.join(parts)}"
     return Exclusion(reason, reason)
+
+
+def announce(found: Overlaps, index: Index, policy: Policy) -> None:
+    """Say aloud that a source is contaminated, and what follows."""
+    for task in found.contaminated:
+        items, total = len(found.items[task]), index.num_items[task]
+        what = {
+            Policy.REPORT: "reported only; decontaminate.policy says what to do",
+            Policy.REMOVE: "overlapping rows are dropped",
+            Policy.DROP_SOURCE: "the source is dropped",
+        }[policy]
+        console.print(
+            f"[yellow]contaminated:[/] '{found.source}' overlaps {items} of {total} items of {task} "
+            f"({items / total:.1%}); {what}"
+        )
 
 
 def item_name(item: Item) -> str:

@@ -7,22 +7,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any, NamedTuple, Self
 
-from cameleer.core.log import console
 from cameleer.core.stage import StageRun
-from cameleer.curate.config import CurateConfig, Decontaminate, Policy
+from cameleer.curate.config import CurateConfig
 from cameleer.curate.decontaminate import (
     OVERLAPS,
     Evaluations,
     Overlaps,
     TrainingRow,
     add_task,
+    announce,
     certificate,
     compare,
     exclusions,
+    make_index,
     whole_exclusion,
 )
 from cameleer.curate.near_duplicates import NearDuplicates
-from cameleer.curate.overlap import Index
 from cameleer.curate.take import NOTHING, Exclusion, Taken, Usable, default_id
 
 
@@ -71,7 +71,7 @@ class Screen:
             noted = self._noted(source, rows)
             found = compare(source, noted, self._index, self._rules.max_overlap, self._file)
             self._overlaps.append(found)
-            _announce(found, self._index, self._rules.policy)
+            announce(found, self._index, self._rules.policy)
             whole = whole_exclusion(found, self._index, self._rules.policy)
             if whole is not None:
                 self._forget()
@@ -103,23 +103,3 @@ class Screen:
             if self._near is not None:
                 self._near.add(source, row.number, row.messages)
             yield TrainingRow(row.number, row.id, [turn.content for turn in row.messages if turn.role == "user"])
-
-
-def make_index(rules: Decontaminate, evaluations: Evaluations) -> Index:
-    """The items of the evaluations under the rules."""
-    return Index(evaluations.items, rules.mode, rules.threshold, rules.ngram_size)
-
-
-def _announce(found: Overlaps, index: Index, policy: Policy) -> None:
-    """Say aloud that a source is contaminated, and what follows."""
-    for task in found.contaminated:
-        items, total = len(found.items[task]), index.num_items[task]
-        what = {
-            Policy.REPORT: "reported only; decontaminate.policy says what to do",
-            Policy.REMOVE: "overlapping rows are dropped",
-            Policy.DROP_SOURCE: "the source is dropped",
-        }[policy]
-        console.print(
-            f"[yellow]contaminated:[/] '{found.source}' overlaps {items} of {total} items of {task} "
-            f"({items / total:.1%}); {what}"
-        )

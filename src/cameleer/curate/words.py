@@ -1,4 +1,4 @@
-r"""Words as overlaps and near-duplicates compare them: lower case, cut at white space and at `,.?!:;()"-\`.
+r"""Words as overlaps and near-duplicates compare them: lower case, cut at white space, zero bytes and `,.?!:;()"-\`.
 
 The rule is that of Tülu 3's decontamination (allenai/open-instruct, decontamination/index.py), for both sides. Other
 characters stay, so `x+1` is a word and `x+2` another. Words are UTF-8 bytes, which are cut and hashed fastest.
