@@ -1,8 +1,9 @@
 """A recipe's plan as a whole: the stages, their sums, what was assumed, what is missing; as tables or as JSON."""
 
 import json
+import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -56,7 +57,16 @@ class Plan:
 def make_plan(recipe: Recipe, machine: Machine) -> Plan:
     """Plan every stage of a recipe. Raises UserError where a count or a shape is not known."""
     stages = tuple(plan_stage(recipe, stage, machine) for stage in recipe.stages)
-    return Plan(recipe.settings.name, machine, stages, _fetched_bytes(recipe), tuple(missing(recipe, machine)))
+    plan = Plan(recipe.settings.name, machine, stages, _fetched_bytes(recipe), ())
+    return replace(plan, missing=(*missing(recipe, machine), *_missing_disk(plan)))
+
+
+def _missing_disk(plan: Plan) -> list[str]:
+    """Where the disk of the working folder has too little room."""
+    free = shutil.disk_usage(".").free
+    return (
+        [] if free >= plan.disk_bytes else [f"disk: {plan.disk_bytes / GB:,.0f} GB, of which {free / GB:,.0f} are free"]
+    )
 
 
 def _fetched_bytes(recipe: Recipe) -> float:
