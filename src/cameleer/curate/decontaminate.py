@@ -16,6 +16,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, NamedTuple, TextIO
 
 from cameleer.core.digest import digest_json
@@ -114,8 +115,8 @@ def compare(
         line |= {"share": round(match.share, 4), "matched_text": match.matched_text}
         file.write(json.dumps(line, ensure_ascii=False) + "\n")
     found.num_rows = len(seen)
-    sizes = index.num_items
-    found.contaminated = tuple(task for task in sizes if len(found.items[task]) > max_overlap * sizes[task])
+    limit, sizes = Fraction(str(max_overlap)), index.num_items
+    found.contaminated = tuple(task for task in sizes if len(found.items[task]) > limit * sizes[task])
     return found
 
 
