@@ -72,7 +72,7 @@ def run_sft(folder: Path, seed: int) -> Path:
 def config(mode: str, steps: int) -> RLVRConfig:
     ppo = mode == "ppo"
     return RLVRConfig(
-        objective=ObjectiveConfig(objective=Objective.PPO if ppo else Objective.GRPO, entropy_coefficient=0.01),
+        objective=ObjectiveConfig(objective=Objective.PPO if ppo else Objective.GRPO, entropy_coefficient=0.03),
         value_model=None,
         reward=RewardConfig(correct=1.0, missing_end=0.0),
         learning_rate=1e-3,
