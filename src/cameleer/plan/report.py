@@ -64,9 +64,9 @@ def make_plan(recipe: Recipe, machine: Machine) -> Plan:
 def _missing_disk(plan: Plan) -> list[str]:
     """Where the disk of the working folder has too little room."""
     free = shutil.disk_usage(".").free
-    return (
-        [] if free >= plan.disk_bytes else [f"disk: {plan.disk_bytes / GB:,.0f} GB, of which {free / GB:,.0f} are free"]
-    )
+    if free >= plan.disk_bytes:
+        return []
+    return [f"disk: {plan.disk_bytes / GB:,.0f} GB, of which {free / GB:,.0f} are free"]
 
 
 def _fetched_bytes(recipe: Recipe) -> float:
