@@ -110,7 +110,8 @@ def test_the_best_of_n_is_what_scores_highest_among_the_finished(tmp_path: Path)
     scorer = scorer_of(tmp_path, "llama")
     model = tiny_model()
     generator = LocalGenerator(model, range(100), scorer.renderer.decode)  # so many stop ids that some answers end
-    prompts, sampling = [scorer.renderer.prompt(prompt) for prompt in PROMPTS], Sampling(max_new_tokens=6, temperature=3.0, seed=1)
+    prompts = [scorer.renderer.prompt(prompt) for prompt in PROMPTS]
+    sampling = Sampling(max_new_tokens=6, temperature=3.0, seed=1)
     chosen = best_of(generator, scorer, prompts, sampling, num_samples=8)
     names = [f"{index}/{sample}" for index in range(3) for sample in range(8)]
     every = generate(generator, [prompt for prompt in prompts for _ in range(8)], sampling, names)
