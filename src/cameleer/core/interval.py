@@ -1,6 +1,6 @@
 """The 95% interval of a proportion.
 
-    Wilson   (p + z²/2n ± z √(p(1−p)/n + z²/4n²)) / (1 + z²/n), z = 1.95996        Wilson 1927, score interval
+Wilson   (p + z²/2n ± z √(p(1−p)/n + z²/4n²)) / (1 + z²/n), z = 1.95996        Wilson 1927, score interval
 """
 
 import math
