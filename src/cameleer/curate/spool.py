@@ -18,10 +18,14 @@ class Spool:
     """Append-only records, read back in any order. The file has no name, so that no crash leaves it behind."""
 
     def __init__(self, folder: Path) -> None:
-        self._file = tempfile.TemporaryFile("a+b", dir=folder)  # noqa: SIM115 - lives as long as the spool
+        self._file = tempfile.TemporaryFile("w+b", dir=folder)  # noqa: SIM115 - lives as long as the spool
         self._end = 0
+        self._is_at_end = True
 
     def append(self, record: bytes) -> Place:
+        if not self._is_at_end:
+            self._file.seek(self._end)
+            self._is_at_end = True
         self._file.write(record)
         place = Place(self._end, len(record))
         self._end += len(record)
@@ -29,6 +33,7 @@ class Spool:
 
     def read(self, place: Place) -> bytes:
         self._file.seek(place.offset)
+        self._is_at_end = False
         return self._file.read(place.length)
 
     def close(self) -> None:

@@ -38,3 +38,12 @@ def test_records_are_read_in_any_order_between_writes_and_leave_no_file(tmp_path
     assert [spool.read(place) for place in (third, first, second)] == [b"third", b"first", b""]
     spool.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_records_written_after_some_were_read_are_read_back(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    first = [spool.append(b"a" * 300), spool.append(b"b" * 200)]
+    assert spool.read(first[0]) == b"a" * 300
+    second = [spool.append(b"c" * 100), spool.append(b"d" * 50)]
+    assert [spool.read(place) for place in (*first, *second)] == [b"a" * 300, b"b" * 200, b"c" * 100, b"d" * 50]
+    spool.close()
