@@ -31,6 +31,8 @@ from rich.table import Table
 from safetensors import safe_open
 from torch import Tensor
 
+from cameleer.core.pairs import PAIRS, PreferencePair
+from cameleer.core.training import Overlong
 from cameleer.core.types import Message
 from cameleer.dpo.config import DPOConfig
 from cameleer.dpo.data import mismatched
@@ -41,7 +43,7 @@ from cameleer.model.source import resolve_model
 from cameleer.train.accumulate import LossFunction, Sums, accumulate, split_step
 from cameleer.train.distributed import World
 from cameleer.train.layout import Batch, Tree
-from cameleer.train.pairs import pair_tree
+from cameleer.train.pairs import load_pairs
 from cameleer.train.reference import Reference, with_reference
 
 BENCHMARKS = Path(__file__).resolve().parent
@@ -111,19 +113,21 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read_trees(options: argparse.Namespace, model: Path) -> list[Tree]:
-    renderer = load_renderer(model, "model")
-    trees: list[Tree] = []
-    for line in options.pairs.read_text().splitlines():
-        row = json.loads(line)
-        prompt = (Message("user", row["prompt"]),)
-        answers = [renderer.answer(prompt, row[side]) for side in ("chosen", "rejected")]
-        ids = renderer.prompt(prompt)
-        if len(ids) + max(map(len, answers)) <= options.max_tokens and answers[0] != answers[1]:
-            trees.append(pair_tree(ids, *answers))
-        if len(trees) == options.count:
-            return trees
-    sys.exit(f"{options.pairs}: {len(trees)} pairs of at most {options.max_tokens} tokens; {options.count} wanted")
+def read_trees(options: argparse.Namespace, model: Path, folder: Path) -> list[Tree]:
+    """The first `count` pairs that fit, as training would read them."""
+    folder.mkdir()
+    rows = [json.loads(line) for line in options.pairs.read_text().splitlines()]
+    PAIRS.write(
+        folder,
+        (
+            PreferencePair(str(i), "pairs", (Message("user", row["prompt"]),), row["chosen"], row["rejected"])
+            for i, row in enumerate(rows)
+        ),
+    )
+    trees = load_pairs(folder, load_renderer(model, "model"), options.max_tokens, Overlong.DROP).trees
+    if len(trees) < options.count:
+        sys.exit(f"{options.pairs}: {len(trees)} pairs of at most {options.max_tokens} tokens; {options.count} wanted")
+    return trees[: options.count]
 
 
 def save_reference(model: Path, folder: Path) -> None:
@@ -236,7 +240,7 @@ def main() -> None:
         folder = Path(name)
         os.environ["CAMELEER_CACHE"] = str(folder / "cache")
         save_reference(model, folder / "reference")
-        trees = read_trees(options, model)
+        trees = read_trees(options, model, folder / "pairs")
         theirs = measure_theirs(trees, options, model, folder, names)
         frozen = Policy(load_model(folder / "reference"))
         reference = Reference(folder / "reference", lambda: frozen, torch.float32, BUDGET)
