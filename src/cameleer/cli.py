@@ -167,7 +167,8 @@ def decontaminate(
     ] = [],  # noqa: B006 - typer copies it
     num_workers: Annotated[int, typer.Option(min=1, help="Processes; the result is the same for any number.")] = 1,
     overrides: Annotated[
-        list[str], typer.Option("--set", metavar="KEY=VALUE", help="A setting of curate.decontaminate, e.g. policy=report.")
+        list[str],
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting of curate.decontaminate, e.g. policy=report."),
     ] = [],  # noqa: B006 - typer copies it
 ) -> None:
     """Find which test items stand in training data, and write the data without them."""
