@@ -55,6 +55,11 @@ def markdown_report(results: Results) -> str:
             "## Looks at unseen tasks\n\nThese tasks are sealed. This evaluation read them, which is recorded here.\n",
             _look_table(results),
         ]
+    sections += [
+        "## Training data\n\nItems of each task that overlap with the mixtures that a model was trained on, by their "
+        f"certificates of decontamination; {NO_NUMBER}: not known. Of a base model's own data nothing is known.\n",
+        _training_table(results),
+    ]
     if results["examples"]:
         sections += ["## Items on which the models differ\n", *map(_example, results["examples"])]
     return "\n".join(sections)
@@ -133,6 +138,15 @@ def _outcome_table(results: Results) -> str:
 def _look_table(results: Results) -> str:
     rows = [[look["task"], look["model"], str(look["num_items"])] for look in results["unseen_looks"]]
     return _markdown_table(["task", "model", "items"], rows)
+
+
+def _training_table(results: Results) -> str:
+    def words(found: dict[str, Any] | None) -> str:
+        return NO_NUMBER if found is None else f"{found['overlapping']} of {found['items']}"
+
+    overlaps = results["training_overlaps"]
+    rows = [[task, *(words(overlaps[model][task]) for model in results["models"])] for task in results["tasks"]]
+    return _markdown_table(["task", *results["models"]], rows)
 
 
 def _example(example: dict[str, Any]) -> str:

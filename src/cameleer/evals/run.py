@@ -21,6 +21,7 @@ from cameleer.core.log import Ticker, console, ticker
 from cameleer.core.stage import StageRun
 from cameleer.core.types import ChatTemplate, Problem
 from cameleer.evals.config import GENERATED_ITEMS, EvalConfig, find_eval_task
+from cameleer.evals.contamination import overlap_with
 from cameleer.evals.fetch import read_besides_datasets
 from cameleer.evals.judging import Judges, find_control, length_controlled_win_rate
 from cameleer.evals.length_control import Control
@@ -139,6 +140,10 @@ def evaluate(
         "models": described,
         "tasks": {name: _describe(task, config, seed, judges) for name, task in tasks.items()},
         **summarise(list(models), tasks, config.suites, records, controlled, seed),
+        "training_overlaps": {
+            name: {task.name: overlap_with(path, task, len(problems[task.name]), seed) for task in tasks.values()}
+            for name, path in models.items()
+        },
         "code": artifact.code_version(),
         "packages": artifact.package_versions(),
     }
