@@ -3,7 +3,7 @@
 A `SlotCache` holds sequences of up to `capacity` tokens: for each layer one tensor (S, K, C, D) of S slots, K key
 heads, C tokens, D dimensions. The used slots are always the first ones: whoever leaves is replaced by the last, so
 attention reads a plain slice. A `Store` has one such cache per size; a sequence that outgrows its slot moves to the
-next size, a quarter of which it fills by then. Memory is what the slots reserve, bounded by the budget of the store's
+next size, half of which it fills by then. Memory is what the slots reserve, bounded by the budget of the store's
 `Memory`; pages of a slot that nothing was written to cost nothing on a CPU.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 SMALLEST_CAPACITY = 64
-GROWTH = 4
+GROWTH = 2
 """Each size of slot holds so many times the tokens of the one before."""
 
 

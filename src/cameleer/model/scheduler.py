@@ -24,6 +24,7 @@ from torch.nn import functional
 from cameleer.core.errors import UserError
 from cameleer.model.kv_cache import Memory, Store, capacity_for
 from cameleer.model.policy import Policy
+from cameleer.model.products import blocked_products
 from cameleer.model.rows import FinishReason, Plan, Row, Shared
 from cameleer.model.sampling import Sampling, choose, penalise
 
@@ -279,7 +280,8 @@ class Session(Iterator[tuple[int, Completion]]):
         device = self._policy.head_weight.device
         ids, positions = (torch.tensor([each], device=device) for each in (plan.ids, plan.positions))
         decoder = self._policy.causal_model.base_model
-        output = decoder(input_ids=ids, position_ids=positions, cached=plan.step(device), use_cache=False)
+        with blocked_products(len(plan.ids), device):
+            output = decoder(input_ids=ids, position_ids=positions, cached=plan.step(device), use_cache=False)
         return output.last_hidden_state[0]
 
     def _sample_first(self) -> None:
@@ -290,19 +292,27 @@ class Session(Iterator[tuple[int, Completion]]):
             self._sample(rows, torch.stack([each for each in hidden if each is not None]))
 
     def _sample(self, rows: Sequence[Row], hidden_BD: Tensor) -> None:
-        """Draw the next token of each row."""
+        """Give each row its next token."""
         for start in range(0, len(rows), ROWS_PER_DRAW):
             part = rows[start : start + ROWS_PER_DRAW]
-            logits_BV = functional.linear(hidden_BD[start : start + ROWS_PER_DRAW], self._policy.head_weight)
-            logits_BV = logits_BV.to(torch.promote_types(logits_BV.dtype, torch.float32))
-            self._adjust(part, logits_BV)
-            uniforms = [row.draws.random() for row in part] if self._sampling.temperature else []
-            chosen_B, logprob_B = choose(logits_BV, self._sampling, uniforms)
-            for row, chosen, logprob in zip(part, chosen_B.tolist(), logprob_B.tolist(), strict=True):
+            ids, logprobs = self.draw(part, hidden_BD[start : start + ROWS_PER_DRAW])
+            for row, chosen, logprob in zip(part, ids, logprobs, strict=True):
                 self._extend(row, chosen, logprob)
+
+    def draw(self, rows: Sequence[Row], hidden_BD: Tensor) -> tuple[list[int], list[float]]:
+        """The next token of each row and its log-probability, from the hidden states before it."""
+        with blocked_products(len(rows), hidden_BD.device):
+            logits_BV = functional.linear(hidden_BD, self._policy.head_weight)
+        logits_BV = logits_BV.to(torch.promote_types(logits_BV.dtype, torch.float32))
+        self._adjust(rows, logits_BV)
+        uniforms = [row.draws.random() for row in rows] if self._sampling.temperature else []
+        chosen_B, logprob_B = choose(logits_BV, self._sampling, uniforms)
+        return chosen_B.tolist(), logprob_B.tolist()
 
     def _adjust(self, rows: Sequence[Row], logits_BV: Tensor) -> None:
         """Apply what depends on a row's own tokens, in place."""
+        if self._sampling.repetition_penalty == 1 and not self._sampling.min_new_tokens:
+            return
         for row, logits_V in zip(rows, logits_BV, strict=True):
             if self._sampling.repetition_penalty != 1:
                 penalise(logits_V, [*row.prompt, *row.ids], self._sampling.repetition_penalty)

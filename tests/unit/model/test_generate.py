@@ -256,7 +256,7 @@ def test_shared_prompts_give_what_each_gives_alone(kind: TinyKind) -> None:
 
 
 def test_memory_is_bounded_and_rows_that_give_way_lose_nothing() -> None:
-    """Room for 256 tokens: a row needs 64 and then, beyond 64 tokens, 256, so most are sent back to waiting."""
+    """Room for 256 tokens: a row needs 64 and then, beyond 64 tokens, 128, so most are sent back to waiting."""
     model, prompts = small_model(dtype=torch.float64), uneven_prompts(8)
     sampling = Sampling(90, 1.0, seed=3)
     free = generate(LocalGenerator(model, NO_STOP), prompts, sampling)
@@ -272,7 +272,7 @@ def test_memory_is_bounded_and_rows_that_give_way_lose_nothing() -> None:
     found = dict(session)
     assert [found[index].ids for index in range(8)] == [completion.ids for completion in free]
     assert sum(counts) > sum(map(len, prompts)) + 8 * 89
-    with pytest.raises(UserError, match=r"prompt 0 has 20 tokens; with 400 new ones .* room for 1024 tokens"):
+    with pytest.raises(UserError, match=r"prompt 0 has 20 tokens; with 400 new ones .* room for 512 tokens"):
         tight.stream([[1] * 20], Sampling(400))
 
 
