@@ -95,7 +95,8 @@ def _choose_of_all(logits_BV: Tensor, uniform_B: Tensor) -> tuple[Tensor, Tensor
     """Draw from the softmax: first a block of the vocabulary, then a token within it."""
     vocabulary = logits_BV.shape[1]
     highest_B1 = logits_BV.amax(dim=1, keepdim=True)
-    mass_BV = (logits_BV - highest_B1).exp_()
+    # In place: fresh memory for a batch of logits costs more than its arithmetic.
+    mass_BV = logits_BV.sub_(highest_B1).exp_()
     whole = vocabulary // BLOCK * BLOCK
     blocks = [mass_BV[:, :whole].unflatten(1, (-1, BLOCK)).sum(dim=2)] if whole else []
     if whole < vocabulary:
@@ -110,8 +111,8 @@ def _choose_of_all(logits_BV: Tensor, uniform_B: Tensor) -> tuple[Tensor, Tensor
         inner_BC = inner_BC * (block_B[:, None] * BLOCK + torch.arange(BLOCK, device=mass_BV.device) < vocabulary)
     within_B, _ = _invert(inner_BC.cumsum(dim=1), uniform_B * total_B - before_B)
     chosen_B = place_BC.gather(1, within_B[:, None])[:, 0]
-    chosen_logit_B = logits_BV.gather(1, chosen_B[:, None])[:, 0]
-    return chosen_B, chosen_logit_B - (highest_B1[:, 0] + total_B.log().to(logits_BV.dtype))
+    chosen_mass_B = mass_BV.gather(1, chosen_B[:, None])[:, 0]
+    return chosen_B, (chosen_mass_B.double() / total_B).log().to(logits_BV.dtype)
 
 
 def _choose_filtered(logits_BV: Tensor, sampling: Sampling, uniform_B: Tensor) -> tuple[Tensor, Tensor]:
