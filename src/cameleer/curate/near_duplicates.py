@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from cameleer.core.types import Conversation
 from cameleer.curate.rolling import BLOCK_CHARACTERS, Block, Hashes, Ints
 from cameleer.curate.spool import Place, Spool
-from cameleer.curate.words import normalised
+from cameleer.curate.words import closed
 
 SHINGLE_WORDS = 5
 NUM_MINIMA = 128
@@ -146,8 +146,7 @@ def jaccard(first: Shingles, second: Shingles) -> float:
 
 def _shingles(conversations: Sequence[Conversation]) -> Iterator[Shingles]:
     """The shingles of each conversation."""
-    texts = [normalised(message.content) for conversation in conversations for message in conversation]
-    block = Block(texts)
+    block = Block(closed([message.content for conversation in conversations for message in conversation]))
     last_turns = np.cumsum([len(conversation) for conversation in conversations]) - 1
     # The END of its last turn is not of a conversation.
     ends = block.closes[last_turns]

@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 
 from cameleer.curate.config import NGRAM_SIZE, THRESHOLD, MatchMode
 from cameleer.curate.rolling import BLOCK_CHARACTERS, Block, Hashes, Ints, grouped
-from cameleer.curate.words import normalised, readable, words
+from cameleer.curate.words import END, closed, readable, words
 
 CHARACTERS_SENT = 1 << 22
 """Of text that a worker gets at once."""
@@ -145,8 +145,9 @@ class Index:
             if self.mode is MatchMode.FULL:
                 spans = [(0, len(field))] if any(_holds(turn, field) for turn in turns) else []
             else:
-                spans = _spans([ngram in ngrams for ngram in _ngrams(field, self.ngram_size)], self.ngram_size)
-            shares.append(Fraction(sum(end - start for start, end in spans), len(field)))
+                shared = [start for start, each in enumerate(_ngrams(field, self.ngram_size)) if each in ngrams]
+                spans = _spans(shared, self.ngram_size)
+            shares.append(Fraction(sum([end - start for start, end in spans]), len(field)))
             parts += [readable(field[start:end]) for start, end in spans]
         return sum(shares, Fraction()) / len(shares), GAP.join(parts)
 
@@ -157,8 +158,8 @@ class Index:
         sizes: list[int] = np.unique(self._sizes).tolist()
         hashes: list[list[Hashes]] = [[] for _ in sizes]
         of_fields: list[Hashes] = []
-        texts = (b" ".join(field) for field in self._fields)
-        for block in map(Block, grouped(texts, BLOCK_CHARACTERS)):
+        texts = (b" ".join((*field, END, b"")) for field in self._fields)
+        for block in map(Block, map(b"".join, grouped(texts, BLOCK_CHARACTERS))):
             of_fields.append(block.hashes_of_texts())
             for size, found in zip(sizes, hashes, strict=True):
                 found.append(np.pad(block.hashes(size), (0, min(size - 1, block.num_tokens))))
@@ -177,10 +178,10 @@ class Index:
 
     def _candidates(self, prompts: Sequence[Prompt]) -> Iterator[tuple[int, int]]:
         """Pairs of row and item, each once and by row, among them all that overlap."""
-        turns = [normalised(turn) for prompt in prompts for turn in prompt]
+        turns = [turn for prompt in prompts for turn in prompt]
         if not turns:
             return
-        block = Block(turns)
+        block = Block(closed(turns))
         row_of_turn = np.repeat(np.arange(len(prompts)), [len(prompt) for prompt in prompts])
         find = self._whole_fields if self.mode is MatchMode.FULL else self._covered_fields
         for rows, fields, covered in find(block, row_of_turn):
@@ -253,8 +254,10 @@ class _Table(NamedTuple):
     shift: np.uint64
 
     def find(self, hashes_B: Hashes) -> tuple[Ints, Ints]:
-        """Where a block has n-grams of the table, and which; hashes may lie."""
-        at = np.flatnonzero(self.flags[hashes_B >> self.shift])
+        """Where a block has n-grams of the table, and which, in no order; hashes may lie."""
+        # `take` with signed indices, and a search with keys in order: both several times faster than the plain way.
+        at = np.flatnonzero(self.flags.take((hashes_B >> self.shift).view(np.int64)))
+        at = at[np.argsort(hashes_B[at])]
         ngrams = np.minimum(np.searchsorted(self.hashes_N, hashes_B[at]), len(self.hashes_N) - 1)
         is_here = self.hashes_N[ngrams] == hashes_B[at]
         return at[is_here], ngrams[is_here]
@@ -304,13 +307,13 @@ def _chunks(rows: Ints, costs: Ints) -> Iterator[slice]:
 
 
 def _ngrams(tokens: Sequence[bytes], size: int) -> Iterator[Ngram]:
-    return zip(*(tokens[offset:] for offset in range(size)), strict=False)
+    return zip(*[tokens[offset:] for offset in range(size)], strict=False)
 
 
-def _spans(is_shared: Sequence[bool], size: int) -> list[tuple[int, int]]:
-    """The stretches, from and up to, that n-grams cover; `is_shared` says for each start whether its n-gram counts."""
+def _spans(starts: Sequence[int], size: int) -> list[tuple[int, int]]:
+    """The stretches, from and up to, that n-grams with some starts cover."""
     spans: list[tuple[int, int]] = []
-    for start in (start for start, shared in enumerate(is_shared) if shared):
+    for start in starts:
         if spans and start <= spans[-1][1]:
             spans[-1] = (spans[-1][0], start + size)
         else:

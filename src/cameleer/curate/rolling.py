@@ -5,7 +5,7 @@ where s_k is the sum of v(b_i) c^i over i < k, all modulo 2^64. So an n-gram has
 hashes of two that differ are equal with a probability of about 2^-64: whoever needs certainty looks at the tokens.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -37,21 +37,20 @@ def _power_table(base: int, bits: int) -> Hashes:
 
 
 class Block:
-    """Normalised texts (`words.normalised`), at least one, as tokens; each text is closed by the token END.
+    """The tokens of some texts, at least one, each closed by the token END (`words.closed`).
 
     In the sum one space stands between two tokens.
     """
 
-    def __init__(self, texts: Sequence[bytes]) -> None:
-        assert texts
-        joined = np.frombuffer((b" " + END + b" ").join((*texts, b"")), np.uint8)
+    def __init__(self, closed_texts: bytes) -> None:
+        joined = np.frombuffer(closed_texts, np.uint8)
         is_token = joined != ord(" ")
         # One space after each token, which the last does not need.
         kept = joined[is_token | np.append(False, is_token[:-1])][:-1]
         spaces = np.flatnonzero(kept == ord(" "))
         self._starts, self._ends = np.append(0, spaces + 1), np.append(spaces, len(kept))
         self._sums = np.zeros(len(kept) + 1, np.uint64)
-        np.cumsum(_VALUES[kept] * _powers(BASE, len(kept)), out=self._sums[1:])
+        np.cumsum(_VALUES.take(kept) * _powers(BASE, len(kept)), out=self._sums[1:])
         self._closes = np.flatnonzero(kept[self._starts] == ord(END))
 
     @property
@@ -82,7 +81,8 @@ class Block:
         return self.hashes_at(first, self._closes - first)
 
     def _between(self, starts: Ints, ends: Ints) -> Hashes:
-        return (self._sums[ends] - self._sums[starts]) * _powers(INVERSE, len(self._sums))[starts]
+        sums, scales = self._sums, _powers(INVERSE, len(self._sums))
+        return (sums.take(ends) - sums.take(starts)) * scales.take(starts)
 
 
 def grouped(texts: Iterable[bytes], size: int) -> Iterator[list[bytes]]:

@@ -11,21 +11,24 @@ SEPARATORS = ',.?!:;()"-\\'
 END = b"\x00"
 """A word that no text has: it ends each text in a run of several."""
 
-_CUT = SEPARATORS.encode() + string.whitespace.encode() + b"\x1c\x1d\x1e\x1f" + END
+_CUT = SEPARATORS.encode() + string.whitespace.encode() + b"\x1c\x1d\x1e\x1f"
 _TABLE = bytes.maketrans(string.ascii_uppercase.encode() + _CUT, string.ascii_lowercase.encode() + b" " * len(_CUT))
 
 
-def normalised(text: str) -> bytes:
-    """The text in lower case, with spaces alone between its words, and about them."""
-    if not text.isascii():
-        # Bytes know neither the case nor the white space of other scripts.
-        text = " ".join(text.lower().split())
-    return text.encode("utf-8", "surrogatepass").translate(_TABLE)
+def closed(texts: Sequence[str]) -> bytes:
+    """The words of some texts with spaces alone between and about them, END after those of each text."""
+    # Bytes know neither the case nor the white space of other scripts.
+    plain = [text if text.isascii() else " ".join(text.lower().split()) for text in texts]
+    end = END.decode()
+    joined = end.join((*plain, ""))
+    if joined.count(end) != len(texts):
+        joined = end.join([text.replace(end, " ") for text in plain] + [""])
+    return joined.encode("utf-8", "surrogatepass").translate(_TABLE).replace(END, b" " + END + b" ")
 
 
 def words(text: str) -> list[bytes]:
     """The words of a text."""
-    return normalised(text).split()
+    return closed((text,)).split()[:-1]
 
 
 def readable(some: Sequence[bytes]) -> str:
