@@ -64,21 +64,14 @@ def gae(rewards_T: Floats, values_T: Floats, gamma: float, lam: float) -> tuple[
     return advantages_T, advantages_T + values_T
 
 
-def whiten(values_T: Floats, mask_T: NDArray[np.bool_], shift_mean: bool = True) -> Floats:
-    """`values_T` divided by their standard deviation, their mean taken off first or (`shift_mean` false) left.
+def whiten(values_T: Floats) -> Floats:
+    """`values_T` with a mean of 0 and a deviation of 1.
 
-    Mean and deviation are those of the masked values, which must be all of an update's tokens: whitened apart,
-    micro-batches and ranks would each get a mean of 0. Others become 0. (n − 1 in the deviation, as TRL and verl do.)
+    These must be all of an update's tokens: whitened apart, micro-batches and ranks would each get a mean of 0. (n − 1
+    in the deviation, as TRL and verl do.)
     """
-    values_T = np.asarray(values_T, np.float64)
-    chosen = values_T[mask_T]
-    whitened_T = np.zeros(len(values_T))
-    if len(chosen):
-        centred = chosen - chosen.mean()
-        whitened_T[mask_T] = centred / np.sqrt(centred @ centred / max(1, len(chosen) - 1) + 1e-8) + (
-            0.0 if shift_mean else chosen.mean()
-        )
-    return whitened_T
+    centred = np.asarray(values_T, np.float64) - np.mean(values_T)
+    return centred / np.sqrt(centred @ centred / max(1, len(centred) - 1) + 1e-8)
 
 
 def kl_penalised_rewards(logprobs_T: Floats, reference_T: Floats, beta: float, score: float) -> Floats:

@@ -132,8 +132,7 @@ def add_advantages(config: RLVRConfig, judged: Sequence[Rollout], columns: Seque
             found = gae(rewards_T, column[OLD_VALUES], objective.gae_gamma, objective.gae_lambda)
             column[ADVANTAGES], column[RETURNS] = found
         if judged:
-            every = np.concatenate([column[ADVANTAGES] for column in columns])
-            every = whiten(every, np.ones(len(every), np.bool_))
+            every = whiten(np.concatenate([column[ADVANTAGES] for column in columns]))
             ends = np.cumsum([len(rollout.ids) for rollout in judged])[:-1]
             for column, advantages in zip(columns, np.split(every, ends), strict=True):
                 column[ADVANTAGES] = advantages
