@@ -7,7 +7,8 @@ PAIRS.jsonl holds `prompt`, `chosen` and `rejected`, each a text. The policy is 
 its weights moved by noise, so that log ratios are not 0. Ours computes each prompt once for both answers in
 micro-batches; TRL's DPOTrainer, CPOTrainer, KTOTrainer and ORPOTrainer pad all rows into one batch. Both get the same
 token ids, in fp32; CPO and ORPO run in fp64, since torch's cross-entropy, which they use, has a gradient that is off by
-1e-4 in fp32 (ours by 5e-6 from fp64). Prints relative differences, of the gradients in the 2-norm over all weights; above 1e-5 fails.
+1e-4 in fp32 (ours by 5e-6 from fp64). Prints relative differences, of the gradients in the 2-norm over all weights;
+above 1e-5 fails.
 
 TRL logs beta times the sum of log ratios as the reward for every loss of its DPOTrainer; ours logs what the loss looks
 at, which for dpo_norm and ipo is per token. There beta times our logged `logratio_*` is compared. TRL's ORPO takes its

