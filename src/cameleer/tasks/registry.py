@@ -21,6 +21,7 @@ from cameleer.tasks import (
     humaneval,
     ifeval,
     ifeval_ood,
+    last_letter,
     mmlu,
     mmlu_pro,
     popqa,
@@ -40,7 +41,7 @@ class SealedReader(StrEnum):
 
 
 _MODULES = (
-    *(word_arithmetic, precise_if),
+    *(word_arithmetic, precise_if, last_letter),
     *(mmlu, popqa, truthfulqa, bbh, drop, competition_math, gsm8k, humaneval, ifeval, alpaca_eval, safety),
     *(mmlu_pro, gpqa, agieval, deepmind_math, bigcodebench, ifeval_ood, href),
 )

