@@ -23,9 +23,9 @@ from pathlib import Path
 
 import numpy as np
 
+from cameleer.core.near_duplicates import NearDuplicates
 from cameleer.core.types import Conversation, Message
-from cameleer.curate.near_duplicates import NearDuplicates
-from cameleer.curate.words import words
+from cameleer.core.words import words
 from decontamination import rows as rows_of
 from protocol import peak_rss_bytes
 

@@ -36,9 +36,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cameleer.core.rolling import BLOCK_CHARACTERS, Block, Hashes, Ints, grouped
+from cameleer.core.words import END, closed, readable, words
 from cameleer.curate.config import NGRAM_SIZE, THRESHOLD, MatchMode
-from cameleer.curate.rolling import BLOCK_CHARACTERS, Block, Hashes, Ints, grouped
-from cameleer.curate.words import END, closed, readable, words
 
 CHARACTERS_SENT = 1 << 22
 """Of text that a worker gets at once."""

@@ -24,6 +24,7 @@ from cameleer.core.artifact import Outcome
 from cameleer.core.errors import UserError
 from cameleer.core.mixture import MIXTURE
 from cameleer.core.problems import PROBLEMS
+from cameleer.core.spool import Place, Spool, decode
 from cameleer.core.stage import StageRun
 from cameleer.core.types import Example
 from cameleer.curate.card import Tally, data_card, origin
@@ -34,7 +35,6 @@ from cameleer.curate.problems import SeenPrompts, draw_problems
 from cameleer.curate.progress import Progress
 from cameleer.curate.sample import random_key, repeated
 from cameleer.curate.screen import Screen, Screened
-from cameleer.curate.spool import Place, Spool, decode
 from cameleer.curate.take import Taken, Taker, default_id
 
 CARD = "card.md"

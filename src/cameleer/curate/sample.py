@@ -10,7 +10,7 @@ from fractions import Fraction
 from hashlib import blake2b
 from typing import Literal, NamedTuple
 
-from cameleer.curate.spool import Place
+from cameleer.core.spool import Place
 
 
 def random_key(seed: int, purpose: Literal["sample", "order"], source: str, row: int, copy: int = 0) -> int:

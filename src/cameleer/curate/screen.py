@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any, NamedTuple, Self
 
+from cameleer.core.near_duplicates import NearDuplicates
 from cameleer.core.stage import StageRun
 from cameleer.curate.config import CurateConfig
 from cameleer.curate.decontaminate import (
@@ -22,7 +23,6 @@ from cameleer.curate.decontaminate import (
     make_index,
     whole_exclusion,
 )
-from cameleer.curate.near_duplicates import NearDuplicates
 from cameleer.curate.take import NOTHING, Exclusion, Taken, Usable, default_id
 
 

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from cameleer.core.errors import UserError
+from cameleer.core.spool import Spool, decode, encode
 from cameleer.core.stage import StageRun
 from cameleer.core.types import Conversation
 from cameleer.curate.config import Source
@@ -17,7 +18,6 @@ from cameleer.curate.formats import Format, RowError, confirm, convert, own_id, 
 from cameleer.curate.progress import Progress
 from cameleer.curate.sample import Candidate, Sample, random_key
 from cameleer.curate.sources import OpenSource, Row, open_source
-from cameleer.curate.spool import Spool, decode, encode
 
 ROWS_TO_RECOGNISE = 100
 """A source's format is decided by this many of its first rows."""

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from overlap_reference import overlaps, tokens
 
+from cameleer.core.words import words
 from cameleer.curate import overlap, rolling
 from cameleer.curate.config import MatchMode
 from cameleer.curate.overlap import Index, Item, find_matches
-from cameleer.curate.words import words
 
 QUESTION = "Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May."
 """20 tokens."""

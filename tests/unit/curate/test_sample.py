@@ -3,8 +3,8 @@ from collections import Counter
 
 import pytest
 
+from cameleer.core.spool import Place
 from cameleer.curate.sample import Candidate, Sample, random_key, repeated, share_out
-from cameleer.curate.spool import Place
 
 
 def candidate(row: int, seed: int = 0) -> Candidate:

@@ -26,10 +26,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cameleer.core.rolling import BLOCK_CHARACTERS, Block, Hashes, Ints
+from cameleer.core.spool import Place, Spool
 from cameleer.core.types import Conversation
-from cameleer.curate.rolling import BLOCK_CHARACTERS, Block, Hashes, Ints
-from cameleer.curate.spool import Place, Spool
-from cameleer.curate.words import closed
+from cameleer.core.words import closed
 
 SHINGLE_WORDS = 5
 NUM_MINIMA = 128

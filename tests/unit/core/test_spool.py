@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from cameleer.core.spool import Spool, decode, encode
 from cameleer.core.types import Message
-from cameleer.curate.spool import Spool, decode, encode
 
 CONVERSATIONS = [
     (Message("user", "a"), Message("assistant", "b")),

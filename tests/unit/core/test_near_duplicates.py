@@ -8,11 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from cameleer.core.mixture import MIXTURE
+from cameleer.core.near_duplicates import SHINGLE_WORDS, NearDuplicates, rows_per_band
 from cameleer.core.stage import StageRun
 from cameleer.core.types import Conversation, Message
 from cameleer.curate.config import CurateConfig
 from cameleer.curate.dropped import DROPPED
-from cameleer.curate.near_duplicates import SHINGLE_WORDS, NearDuplicates, rows_per_band
 from cameleer.curate.run import run
 
 Text = list[str]

@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from cameleer.curate.words import END
+from cameleer.core.words import END
 
 BLOCK_CHARACTERS = 1 << 18
 """A good size of a block: it stays in the processor's cache."""
