@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from cameleer.core.pairs import PreferencePair
+from cameleer.model.pool import CUT_OFF, Answer
 from cameleer.prefs.prompts import Prompt
-from cameleer.prefs.responses import CUT_OFF, Answer, Slot
+from cameleer.prefs.responses import Slot
 
 Score = float | None
 """A rating; None where it is missing."""

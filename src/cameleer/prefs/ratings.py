@@ -25,13 +25,13 @@ from cameleer.core.errors import UserError
 from cameleer.core.stage import StageRun
 from cameleer.core.types import Conversation, Message
 from cameleer.model.endpoint import Endpoint
+from cameleer.model.journal import Ledger
 from cameleer.model.judge import CachedJudge, EndpointJudge, Judge, JudgeReply, JudgeRequest, LocalJudge
+from cameleer.model.pool import FAILURES_IN_A_ROW, LEAVE_SECONDS, Answer, Outage, open_endpoint, template_of
 from cameleer.prefs import rubric
 from cameleer.prefs.config import Aspect, JudgeConfig, Method
-from cameleer.prefs.journal import Ledger
 from cameleer.prefs.pairs import Score, is_usable
 from cameleer.prefs.prompts import Prompt
-from cameleer.prefs.responses import FAILURES_IN_A_ROW, LEAVE_SECONDS, Answer, Outage, open_endpoint, template_of
 from cameleer.verify.pool import VerifierPool
 
 REPLIES = "judge"

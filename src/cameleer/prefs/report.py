@@ -24,10 +24,11 @@ from itertools import combinations
 from typing import Any
 
 from cameleer.core.pairs import PreferencePair
+from cameleer.model.pool import CUT_OFF, Answer
 from cameleer.prefs.pairs import NoPair, is_usable
 from cameleer.prefs.prompts import Prompt
 from cameleer.prefs.ratings import Judged
-from cameleer.prefs.responses import CUT_OFF, Answer, Slot
+from cameleer.prefs.responses import Slot
 
 LEANS = {"place": 0.1, "length": 0.3, "model": 0.4}
 """From which mean on: an answer shown first wins 10 points more than chance, the longer 80%, a model's 90%."""

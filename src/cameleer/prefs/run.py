@@ -16,7 +16,6 @@ then the error is raised.
 """
 
 import json
-import os
 import threading
 import time
 from collections import Counter
@@ -32,14 +31,25 @@ from cameleer.core.log import MetricsLog, console, ticker
 from cameleer.core.pairs import PAIRS, PreferencePair
 from cameleer.core.stage import StageRun
 from cameleer.model.endpoint import Endpoint
+from cameleer.model.journal import Journal, Ledger
+from cameleer.model.pool import (
+    Answer,
+    Drawing,
+    EndpointSource,
+    Source,
+    answer_all,
+    going_on,
+    make_pool,
+    require_keys,
+    spending_of,
+)
 from cameleer.prefs.config import Method, PrefsConfig
-from cameleer.prefs.journal import Journal, Ledger
 from cameleer.prefs.pairs import make_pair
 from cameleer.prefs.prompts import Prompt, draw_prompts
 from cameleer.prefs.ratings import Answered, Judged, Rater, RatingThread, make_rater
 from cameleer.prefs.recorded import read_pairs
 from cameleer.prefs.report import Facts, Row, counts_of, judge_facts, markdown, summary_of
-from cameleer.prefs.responses import Answer, EndpointSource, Slot, Source, answer_all, assign, make_pool
+from cameleer.prefs.responses import Slot, assign
 from cameleer.verify.pool import VerifierPool
 
 RESPONSES = "responses.jsonl"
@@ -54,7 +64,7 @@ POLL_SECONDS = 0.2
 
 def run(config: PrefsConfig, stage: StageRun) -> Outcome:
     """Make the pairs in `stage.folder`. Raises UserError for what is wrong, and where a source or judge has failed."""
-    _require_keys(config)
+    require_keys((*config.models, *config.judges))
     rows, spending = _make_rows(config, stage) if config.prompts else ([], {})
     dropped: dict[str, Counter[str]] = {each.name: Counter() for each in config.sources}
     recorded: Counter[str] = Counter()
@@ -70,15 +80,6 @@ def run(config: PrefsConfig, stage: StageRun) -> Outcome:
         reasons = "; ".join(f"{count}: {reason.value}" for reason, count in facts.without_pair.most_common())
         raise UserError(f"{stage.name}: no prompt made a pair ({reasons}).", f"See {stage.folder / REPORT}.")
     return Outcome(counts=counts_of(facts), summary=summary)
-
-
-def _require_keys(config: PrefsConfig) -> None:
-    for each in (*config.models, *config.judges):
-        if each.api_key_env is not None and not os.environ.get(each.api_key_env, "").strip():
-            raise UserError(
-                f"{each.role}: the environment variable {each.api_key_env} is not set.",
-                f"It holds the key of {each.endpoint}.",
-            )
 
 
 def _all_pairs(
@@ -140,7 +141,8 @@ def _make_rows(config: PrefsConfig, stage: StageRun) -> tuple[list[Row], dict[st
         journal = stack.enter_context(closing(Journal(folder / RESPONSES)))
         verifiers = stack.enter_context(VerifierPool(deadline_seconds=deadline))
         record = stack.enter_context(closing(_Judgements(stage.folder / JUDGEMENTS)))
-        pool = make_pool(config, stage, ledger)
+        drawing = Drawing(config.max_new_tokens, config.temperature, config.top_p, stage.seed)
+        pool = make_pool(config.models, drawing, stage, ledger)
         made = [make_rater(each, stage, verifiers, ledger, record.write) for each in config.judges]
         slots = list(assign(prompts, pool, config, stage.seed))
         for prompt in prompts:
@@ -155,16 +157,11 @@ def _make_rows(config: PrefsConfig, stage: StageRun) -> tuple[list[Row], dict[st
         judged = _answer_and_rate(work)
         if work.failures:
             first = work.failures[0]
-            raise UserError(first.what, _going_on(first.hint))
+            raise UserError(first.what, going_on(first.hint))
         rows = list(_rows(work, judged))
         _write_lines(stage.folder / RESPONSES, _response_rows(rows))
         _write_lines(stage.folder / RATINGS, _rating_rows(rows))
         return rows, _spending(config, pool, [endpoint for _, endpoint in made])
-
-
-def _going_on(hint: str | None) -> str:
-    kept = "All answers and ratings that came are kept; the same command goes on from there."
-    return kept if hint is None else f"{hint}\n{kept}"
 
 
 def _restore(work: Work) -> None:
@@ -327,12 +324,4 @@ def _spending(
     for judge, endpoint in zip(config.judges, judges, strict=True):
         if endpoint is not None:
             used[judge.role] = endpoint
-    return {
-        who: {
-            "prompt_tokens": endpoint.spending.num_prompt_tokens,
-            "completion_tokens": endpoint.spending.num_completion_tokens,
-            "unmetered_replies": endpoint.spending.num_unmetered,
-            "cost": endpoint.cost,
-        }
-        for who, endpoint in used.items()
-    }
+    return {who: spending_of(endpoint) for who, endpoint in used.items()}

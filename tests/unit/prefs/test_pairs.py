@@ -6,9 +6,10 @@ import pytest
 
 from cameleer.core.pairs import PreferencePair
 from cameleer.core.types import Message
+from cameleer.model.pool import Answer
 from cameleer.prefs.pairs import NoPair, Score, make_pair
 from cameleer.prefs.prompts import Prompt
-from cameleer.prefs.responses import Answer, Slot
+from cameleer.prefs.responses import Slot
 
 PLAIN = Prompt("1", "p", (Message("user", "Hi"),))
 RELAXED = Prompt("1", "p", (Message("user", "Hi"),), relaxed=(Message("user", "H"),))

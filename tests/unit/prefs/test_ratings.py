@@ -11,10 +11,10 @@ from scripted_judge import ScriptedJudge, shown
 from cameleer.core.errors import UserError
 from cameleer.core.types import Message
 from cameleer.model.judge import JudgeReply, JudgeRequest
+from cameleer.model.pool import Answer, Outage
 from cameleer.prefs.config import JudgeConfig
 from cameleer.prefs.prompts import Prompt
 from cameleer.prefs.ratings import Answered, Judged, ModelRater, RatingThread, Shown, VerifierRater
-from cameleer.prefs.responses import Answer, Outage
 from cameleer.verify.pool import VerifierPool
 
 Rows = list[dict[str, Any]]

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import pytest
 
 from cameleer.core.types import Message
+from cameleer.model.pool import Answer
 from cameleer.prefs.pairs import NoPair, Score
 from cameleer.prefs.prompts import Prompt
 from cameleer.prefs.ratings import Judged, Shown
 from cameleer.prefs.report import Row, agreement, judge_facts, lean
-from cameleer.prefs.responses import Answer, Slot
+from cameleer.prefs.responses import Slot
 
 
 def row(

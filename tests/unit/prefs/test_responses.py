@@ -9,10 +9,11 @@ from prefs_support import prefs_config
 
 from cameleer.core.errors import UserError
 from cameleer.core.types import Message
+from cameleer.model.journal import Journal, Ledger
+from cameleer.model.pool import Outage, RecordedSource, Source, answer_all, open_endpoint
 from cameleer.prefs.config import PrefsConfig
-from cameleer.prefs.journal import Journal, Ledger
 from cameleer.prefs.prompts import Prompt
-from cameleer.prefs.responses import Outage, RecordedSource, Slot, Source, answer_all, assign, open_endpoint
+from cameleer.prefs.responses import Slot, assign
 
 PROMPTS = [Prompt(str(n), "p", (Message("user", f"Say {n}"),)) for n in range(400)]
 
@@ -20,7 +21,7 @@ PROMPTS = [Prompt(str(n), "p", (Message("user", f"Say {n}"),)) for n in range(40
 class Endless:
     """A source that is never asked here."""
 
-    def capacity(self, prompt: Prompt) -> int | None:
+    def capacity(self, forms: object) -> int | None:
         return None
 
     def answers(self, slots: object) -> object:
@@ -66,7 +67,7 @@ def test_a_file_answers_as_often_as_it_has_the_prompt(tmp_path: Path) -> None:
     path = tmp_path / "recorded.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     source = RecordedSource(path)
-    assert [source.capacity(prompt) for prompt in PROMPTS[:4]] == [2, 0, 1, 0]
+    assert [source.capacity([prompt.messages]) for prompt in PROMPTS[:4]] == [2, 0, 1, 0]
     pool: dict[str, Source] = {"file": source}
     slots = list(assign(PROMPTS[:4], pool, config_of(["file"]), 0))
     assert [len(each) for each in slots] == [2, 0, 1, 0]
