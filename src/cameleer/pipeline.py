@@ -27,6 +27,7 @@ from cameleer.prefs.config import PrefsConfig
 from cameleer.rlvr.config import RLVRConfig
 from cameleer.rm.config import RMConfig
 from cameleer.sft.config import SFTConfig
+from cameleer.synth.config import SynthConfig
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ KINDS: dict[str, Kind] = {
     "curate": Kind(
         CurateConfig, "cameleer.curate.run:run", makes=(InputKind.MIXTURE, InputKind.PROBLEMS), renders=False
     ),
+    "synth": Kind(SynthConfig, "cameleer.synth.run:run", makes=(InputKind.MIXTURE, InputKind.PROBLEMS)),
     "sft": Kind(SFTConfig, "cameleer.sft.train:run", makes=(InputKind.MODEL,), every_rank=True),
     "dpo": Kind(DPOConfig, "cameleer.dpo.train:run", makes=(InputKind.MODEL,), every_rank=True),
     "rm": Kind(RMConfig, "cameleer.rm.train:run", makes=(InputKind.REWARD_MODEL,), every_rank=True),

@@ -32,6 +32,12 @@ class Count(int):
         return f"{int(self)} {noun}{'' if self == 1 else 's'}" if noun else str(int(self))
 
 
+def enumerated(noun: str, items: Sequence[str]) -> str:
+    """Items in quotes behind what they are: `word "a"`, `words "a", "b" and "c"`."""
+    quoted = [f'"{item}"' for item in items]
+    return f"{noun} {quoted[0]}" if len(quoted) == 1 else f"{noun}s {', '.join(quoted[:-1])} and {quoted[-1]}"
+
+
 def split_of(question: str) -> Split:
     """Train or dev, by a hash of the question: the same on every machine and under every seed."""
     digest = blake2b(question.encode(), digest_size=8).digest()

@@ -13,7 +13,7 @@ from enum import IntEnum
 from itertools import combinations
 
 from cameleer.tasks import precise_if_steps as steps
-from cameleer.tasks.generate import Count
+from cameleer.tasks.generate import Count, enumerated
 from cameleer.tasks.precise_if_steps import Kwargs, Step
 
 
@@ -49,13 +49,8 @@ class InstructionFamily:
         """One wording of the instruction."""
         fields = {name: Count(value) if isinstance(value, int) else value for name, value in kwargs.items()}
         for plural in {"words", "keys"} & set(kwargs):
-            fields[plural] = _enumerated(plural.removesuffix("s"), kwargs[plural])
+            fields[plural] = enumerated(plural.removesuffix("s"), kwargs[plural])
         return rng.choice(self.phrasings).format_map(fields)
-
-
-def _enumerated(noun: str, items: list[str]) -> str:
-    quoted = [f'"{item}"' for item in items]
-    return f"{noun} {quoted[0]}" if len(quoted) == 1 else f"{noun}s {', '.join(quoted[:-1])} and {quoted[-1]}"
 
 
 def _emphasized(word: str) -> str:
