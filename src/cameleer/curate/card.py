@@ -102,7 +102,7 @@ def origin(taken: Taken) -> str:
         return f"{place}{config}, revision {taken.opened.revision or source.revision or 'unknown'}"
     if source.task is not None:
         return f"task {source.task}, version {source.task_version}"
-    return f"file {source.file}"
+    return f"file {source.file}" if source.mixture is None else f"mixture of {source.mixture}"
 
 
 def _overview(taken: Taken, num_rows: int) -> list[str]:

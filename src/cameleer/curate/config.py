@@ -38,7 +38,8 @@ from cameleer.core.stage import Input, InputKind, StageConfig
 from cameleer.curate.formats import Format
 from cameleer.curate.sample import share_out
 
-ORIGINS = ("file", "dataset", "task")
+ORIGINS = ("file", "dataset", "task", "mixture")
+PROBLEM_ORIGINS = ("file", "dataset", "task", "problems")
 AMOUNTS = ("count", "fraction", "weight")
 DATASET_ONLY = ("split", "revision", "config")
 
@@ -100,7 +101,7 @@ class Fields(Config):
 
 
 class Source(Config):
-    """Where rows come from (exactly one of `file`, `dataset`, `task`) and how many are taken (all, or one amount)."""
+    """Where rows come from (`file`, `dataset`, `task` or `mixture`) and how many are taken (all, or one amount)."""
 
     name: str = ""
     """Unique within the mixture; the file's, the dataset's or the task's name when absent."""
@@ -110,6 +111,8 @@ class Source(Config):
     """A dataset of the Hugging Face hub, `org/name`."""
     task: str | None = None
     """A built-in task with role train: its problems with their gold answers. Takes `count` or `weight`."""
+    mixture: str | None = None
+    """A stage that makes a mixture, or its folder; of a `synth` stage `where = { check = "verified" }` takes a part."""
     task_version: int | None = None
     """The task's version, filled in when absent; a recipe that states one refuses any other."""
     split: str | None = None
@@ -139,7 +142,7 @@ class Source(Config):
         """`table` with the name filled in where there is none."""
         if not isinstance(table, dict) or table.get("name") is not None:
             return table
-        file, rest = table.get("file"), table.get("dataset") or table.get("task")
+        file, rest = table.get("file"), table.get("dataset") or table.get("task") or table.get("mixture")
         if isinstance(file, str):
             return {**table, "name": PurePath(file.removesuffix(".gz")).stem}
         return {**table, "name": rest.rpartition("/")[2]} if isinstance(rest, str) else table
@@ -156,7 +159,7 @@ class Source(Config):
         given = [key for key in ORIGINS if getattr(self, key) is not None]
         if len(given) != 1:
             found = f"{' and '.join(given)} are set" if given else "none is set"
-            raise ValueError(f"a source has exactly one of file, dataset and task; {found}")
+            raise ValueError(f"a source has exactly one of file, dataset, task and mixture; {found}")
         if self.name == "":
             raise ValueError("a source's name must not be empty; leave the key out to take the file's name")
         for key in DATASET_ONLY:
@@ -208,6 +211,8 @@ class ProblemSource(Config):
     """Said in messages; the task's, dataset's or file's name when absent."""
     task: str | None = None
     """A built-in task with role train."""
+    problems: str | None = None
+    """A stage that makes problems, such as `synth`, or their folder."""
     task_version: int | None = None
     """The task's version, filled in when absent; a recipe that states one refuses any other."""
     dataset: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$")
@@ -228,7 +233,7 @@ class ProblemSource(Config):
         """`table` with its name, and with a key for the version so that it is checked, and stands in the config."""
         if not isinstance(table, dict):
             return table
-        file, rest = table.get("file"), table.get("dataset") or table.get("task")
+        file, rest = table.get("file"), table.get("dataset") or table.get("task") or table.get("problems")
         name = PurePath(file.removesuffix(".gz")).stem if isinstance(file, str) else str(rest or "").rpartition("/")[2]
         return {"task_version": None, "name": name, **table}
 
@@ -247,10 +252,10 @@ class ProblemSource(Config):
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
-        given = [key for key in ORIGINS if getattr(self, key) is not None]
+        given = [key for key in PROBLEM_ORIGINS if getattr(self, key) is not None]
         if len(given) != 1:
             found = f"{' and '.join(given)} are set" if given else "none is set"
-            raise ValueError(f"problems come from exactly one of task, dataset and file; {found}")
+            raise ValueError(f"problems come from exactly one of task, problems, dataset and file; {found}")
         if self.task is not None and self.count is None:
             raise ValueError(f"the task '{self.task}' has problems without end; set count")
         return self
@@ -384,6 +389,8 @@ class CurateConfig(StageConfig):
         return list(share_out(self.num_rows, weights))
 
     def inputs(self) -> list[Input]:
-        files = [(source.name, source.file) for source in self.sources]
-        files += [(problems.role, problems.file) for problems in self.problems]
-        return [Input(role, InputKind.FILE, file) for role, file in files if file is not None]
+        read = [(each.name, InputKind.FILE, each.file) for each in self.sources]
+        read += [(each.name, InputKind.MIXTURE, each.mixture) for each in self.sources]
+        read += [(each.role, InputKind.FILE, each.file) for each in self.problems]
+        read += [(each.role, InputKind.PROBLEMS, each.problems) for each in self.problems]
+        return [Input(role, kind, reference) for role, kind, reference in read if reference is not None]

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cameleer.core.errors import UserError, did_you_mean
+from cameleer.core.problems import PROBLEMS
 from cameleer.core.types import Conversation, Problem
 from cameleer.curate.config import ProblemSource, Source
 from cameleer.curate.formats import Format, RowError, convert
@@ -76,6 +77,9 @@ def draw_problems(
     for source in sources:
         if source.task is not None:
             yield from _drawn(source, source.task, seed, seen)
+        elif source.problems is not None:
+            where = f"problems '{source.name}' ({files[source.role]})"
+            yield from _new(source, list(PROBLEMS.read(files[source.role])), where, seed, seen, left_out)
         else:
             yield from _recorded(source, files.get(source.role), seed, seen, left_out)
 
@@ -104,7 +108,7 @@ def _drawn(source: ProblemSource, name: str, seed: int, seen: SeenPrompts) -> li
 def _recorded(
     source: ProblemSource, path: Path | None, seed: int, seen: SeenPrompts, left_out: Counter[str]
 ) -> list[Problem]:
-    """The new problems of a dataset or file in its order: `count` of them, drawn at random, or all."""
+    """The new problems of a dataset or file."""
     origin = Source(
         name=source.name,
         dataset=source.dataset,
@@ -115,6 +119,13 @@ def _recorded(
     opened = open_source(origin, path, None, seed)
     where = opened.where.replace("source", "problems", 1)
     every = [to_problem(row, source.name, where) for row in opened.rows]
+    return _new(source, every, where, seed, seen, left_out)
+
+
+def _new(
+    source: ProblemSource, every: list[Problem], where: str, seed: int, seen: SeenPrompts, left_out: Counter[str]
+) -> list[Problem]:
+    """The new ones of some problems in their order: `count` of them, drawn at random, or all."""
     new = [problem for problem in every if seen.add(problem.messages)]
     left_out[source.name] += len(every) - len(new)
     if not new or len(new) < (source.count or 0):

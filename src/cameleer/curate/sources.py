@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cameleer.core.errors import UserError
+from cameleer.core.mixture import MIXTURE
 from cameleer.core.types import Message, Problem
 from cameleer.curate.config import Source
 from cameleer.curate.json_array import ArrayError, array_items
@@ -57,7 +58,7 @@ class OpenSource:
 
 
 def open_source(source: Source, path: Path | None, count: int | None, seed: int) -> OpenSource:
-    """Open a source: a file's `path` on this machine, or `count` problems of a task under a seed.
+    """Open a source: a file's or mixture's `path` on this machine, or `count` problems of a task under a seed.
 
     Raises UserError for a source that is missing, empty or unreadable, or that the hub does not give.
     """
@@ -68,7 +69,7 @@ def open_source(source: Source, path: Path | None, count: int | None, seed: int)
         opened = _open_dataset(source, source.dataset)
     else:
         assert path is not None, source
-        opened = _open_file(source, path)
+        opened = _open_file(source, path if source.mixture is None else path / MIXTURE.name)
     return _only_where(opened, source.where) if source.where else opened
 
 

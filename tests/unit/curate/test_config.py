@@ -58,7 +58,7 @@ def test_row_counts(sources: list[dict[str, Any]], settings: dict[str, Any], cou
     ("sources", "settings", "message"),
     [
         ([], {}, "curate: sources is empty; add a table [[curate.sources]] with file, dataset or task."),
-        ([{}], {}, "curate.sources.0: a source has exactly one of file, dataset and task; none is set."),
+        ([{}], {}, "curate.sources.0: a source has exactly one of file, dataset, task and mixture; none is set."),
         ([{"file": "a", "task": "word-arithmetic"}], {}, "file, dataset and task; file and task are set."),
         ([{"file": "a"}, {"file": "a", "splt": "x"}], {}, "curate.sources.1.splt: unknown key. Did you mean 'split'?"),
         ([{"file": "a", "name": ""}], {}, "name must not be empty"),

@@ -86,7 +86,7 @@ def test_a_task_with_too_few_new_prompts_says_how_many_there_are(
         ({"task": "word-arithmetic", "count": 0}, "greater than 0"),
         ({"task": "word-arithmetic", "count": 1, "task_version": 99}, "remove task_version"),
         ({"task": "word-arithmetic"}, "problems without end; set count"),
-        ({"task": "word-arithmetic", "count": 1, "file": "a"}, "exactly one of task, dataset and file"),
+        ({"task": "word-arithmetic", "count": 1, "file": "a"}, "exactly one of task, problems, dataset and file"),
         ({"count": 1}, "none is set"),
     ],
 )
