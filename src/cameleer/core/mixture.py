@@ -4,12 +4,15 @@
 `source`, and `messages`, a list of structs of `role` and `content`.
 """
 
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from cameleer.core.table import MESSAGES, Table, conversations, strings, to_conversation
-from cameleer.core.types import Example
+from cameleer.core.types import Conversation, Example
 
 
 def _to_columns(rows: list[Example]) -> list[pa.Array]:
@@ -32,3 +35,15 @@ MIXTURE = Table[Example](
     to_row=_to_row,
     size=lambda row: sum(len(message.content) for message in row.messages),
 )
+
+
+def read_prompts(folder: Path, sources: Collection[str] = ()) -> Iterator[Example]:
+    """The conversations of some sources (all, where none is named) up to their last user turn, each prompt once."""
+    seen: set[Conversation] = set()
+    for example in MIXTURE.read(folder):
+        messages = example.messages
+        while messages and messages[-1].role != "user":
+            messages = messages[:-1]
+        if messages and messages not in seen and (not sources or example.source in sources):
+            seen.add(messages)
+            yield replace(example, messages=messages)

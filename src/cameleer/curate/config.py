@@ -202,7 +202,7 @@ class Source(Config):
 
 
 class ProblemSource(Config):
-    """Problems for preference synthesis and RL: of exactly one of a `task` with role train, a `dataset` and a `file`.
+    """Problems for preference synthesis and RL: of a `task` with role train, `problems`, a `dataset` or a `file`.
 
     The rows of the latter two are in the format of Tülu's published problems (`cameleer.curate.problems`).
     """

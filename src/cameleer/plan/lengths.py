@@ -19,6 +19,7 @@ from cameleer.core.recipe import Recipe, Stage
 from cameleer.curate.config import CurateConfig, ProblemSource, Source
 from cameleer.evals.config import GENERATED_ITEMS, find_eval_task
 from cameleer.prefs.config import PairsConfig, PrefsConfig
+from cameleer.synth.config import SynthConfig
 
 BYTES_PER_TOKEN = 4.0
 """Assumed; English prose has more, mathematics, code and other scripts fewer (2.9 to 3.7 in samples of Tülu's data with
@@ -40,6 +41,8 @@ ITEM_TOKENS = 400
 ROW_BYTES = 1500
 """Assumed for rows of which nothing is known."""
 TASK_SAMPLE = 64
+IDENTITY_ROWS = 24
+"""Of the template that synthesis comes with."""
 
 
 class Known(NamedTuple):
@@ -106,11 +109,14 @@ class Prompts:
 
 
 def mixture_of(recipe: Recipe, reference: str, max_tokens: int | None = None) -> Rows:
-    """The conversations of a mixture: a curate stage's, or those of a folder, by its manifest."""
+    """The conversations of a mixture: a curate or synth stage's, or those of a folder, by its manifest."""
     stage = _stage(recipe, reference)
     if stage is None:
         counts = _counts(recipe.folder / reference)
         return conversations(int(counts["rows"]), float(counts["characters"]), max_tokens)
+    if isinstance(stage.config, SynthConfig):
+        count = synthetic_rows(stage.config)
+        return conversations(count, count * ROW_BYTES, max_tokens, [f"{stage.name}: {ROW_BYTES} bytes a row"])
     assert isinstance(stage.config, CurateConfig), stage
     notes: list[str] = []
     count, size = 0, 0.0
@@ -118,6 +124,11 @@ def mixture_of(recipe: Recipe, reference: str, max_tokens: int | None = None) ->
         rows, bytes_per_row = _source(recipe, source, share, notes)
         count, size = count + rows, size + rows * bytes_per_row
     return conversations(count, size, max_tokens, notes)
+
+
+def synthetic_rows(config: SynthConfig) -> int:
+    """The most rows that a synth stage makes, every prompt in its form and answered."""
+    return sum(each.count for each in config.prompts) + (IDENTITY_ROWS if config.identity is not None else 0)
 
 
 def conversations(count: int, size: float, max_tokens: int | None, notes: list[str] | None = None) -> Rows:
@@ -136,7 +147,14 @@ def _source(recipe: Recipe, source: Source, share: int | None, notes: list[str])
     if source.task is not None:
         assert share is not None, source
         return share, _task_bytes(source.task, notes)
-    rows, size = _dataset(source.dataset, notes) if source.dataset else _file(recipe.folder / str(source.file), notes)
+    if source.mixture is not None:
+        made = mixture_of(recipe, source.mixture)
+        rows, size = made.count, made.bytes / made.count
+        notes += made.notes[2:]
+    elif source.dataset is not None:
+        rows, size = _dataset(source.dataset, notes)
+    else:
+        rows, size = _file(recipe.folder / str(source.file), notes)
     if share is None and (rows is None or source.where):
         what = "its part" if source.where else f"'{source.dataset or source.file}'"
         raise UserError(f"source '{source.name}': how many rows {what} has is not known here.", "Set its count.")
@@ -239,11 +257,14 @@ def prompts_of(recipe: Recipe, config: PrefsConfig, index: int) -> Prompts:
 
 
 def problems_of(recipe: Recipe, reference: str) -> Prompts:
-    """The problems of a curate stage, or of a folder by its manifest."""
+    """The problems of a curate or synth stage, or of a folder by its manifest."""
     stage = _stage(recipe, reference)
     if stage is None:
         count = int(_counts(recipe.folder / reference)["problems"])
         return Prompts(count, ROW_BYTES / BYTES_PER_TOKEN, count * ROW_BYTES, (f"problems of {ROW_BYTES} bytes",))
+    if isinstance(stage.config, SynthConfig):
+        count, tokens = sum(each.count for each in stage.config.prompts), ROW_BYTES / BYTES_PER_TOKEN
+        return Prompts(count, tokens, count * ROW_BYTES, (f"at most {count:,} of {ROW_BYTES} bytes",))
     assert isinstance(stage.config, CurateConfig), stage
     if not stage.config.problems:
         raise UserError(f"[{stage.name}] makes no problems.", "Add a table [[curate.problems]].")
@@ -261,6 +282,9 @@ def _problem_rows(recipe: Recipe, source: ProblemSource, notes: list[str]) -> tu
     if source.task is not None:
         assert source.count is not None, source
         return source.count, _task_bytes(source.task, notes)
+    if source.problems is not None:
+        made = problems_of(recipe, source.problems)
+        return source.count or made.count, made.bytes / made.count
     rows, size = _dataset(source.dataset, notes) if source.dataset else _file(recipe.folder / str(source.file), notes)
     count = source.count or rows
     if count is None:

@@ -15,6 +15,7 @@ from cameleer.evals.config import EvalConfig, RefusalMethod, find_eval_task
 from cameleer.model.source import PYPI_MODELS, PYPI_PREFIX, pypi_folder
 from cameleer.plan.machine import Machine
 from cameleer.prefs.config import PrefsConfig
+from cameleer.synth.config import SynthConfig
 from cameleer.tasks import Judge, Task
 from cameleer.tasks.mirror import find_files
 
@@ -87,6 +88,8 @@ def _datasets(recipe: Recipe) -> Iterator[str]:
             yield from _splits([find_eval_task(name) for name in tasks])
         elif isinstance(stage.config, PrefsConfig):
             names += [each.dataset for each in stage.config.sources]
+        elif isinstance(stage.config, SynthConfig):
+            names.append(stage.config.personas.dataset)
         for name in names:
             if name is not None and not _in_hub_cache("datasets", name):
                 yield f"dataset: {name}"
@@ -106,8 +109,9 @@ def _services(recipe: Recipe) -> Iterator[str]:
     """Keys of endpoints, and packages that only some settings need."""
     keys: list[str | None] = [config.judge.api_key_env for _, config in _evaluations(recipe)]
     for stage in recipe.stages:
-        if isinstance(stage.config, PrefsConfig):
-            keys += [each.api_key_env for each in (*stage.config.models, *stage.config.judges)]
+        if isinstance(stage.config, PrefsConfig | SynthConfig):
+            judges = stage.config.judges if isinstance(stage.config, PrefsConfig) else ()
+            keys += [each.api_key_env for each in (*stage.config.models, *judges)]
             if any(each.engine == "vllm" for each in stage.config.models) and not importlib.util.find_spec("vllm"):
                 yield "package: vllm"
     for key in keys:

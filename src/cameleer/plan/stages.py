@@ -5,6 +5,7 @@ Steps are exact for given counts: ceil(rows / batch) an epoch, as training takes
 (`memory`). Rows that would be dropped for their length, and the evaluation of held-out rows, are left out.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -33,6 +34,7 @@ from cameleer.prefs.config import Method, PrefsConfig
 from cameleer.rlvr.config import RLVRConfig
 from cameleer.rm.config import RMConfig
 from cameleer.sft.config import SFTConfig
+from cameleer.synth.config import PromptKind, SynthConfig
 
 JUDGEMENT_TOKENS = 250
 """Assumed reply of a judge."""
@@ -143,6 +145,35 @@ def _curate(recipe: Recipe, name: str, config: CurateConfig, machine: Machine) -
         notes = (*notes, f"problems: {problems.count:,}, {problems.notes[0]}", *problems.notes[1:])
     # The conversations wait in a spool while they are shuffled.
     return StagePlan(name, "curate", rows.count, artifact_bytes=size, checkpoint_bytes=size, notes=notes)
+
+
+def _synth(recipe: Recipe, name: str, config: SynthConfig, machine: Machine) -> StagePlan:
+    """Every prompt is taken to be written in its form, and answered."""
+    asked: Counter[str] = Counter()
+    for table in config.prompts:
+        if table.kind is not PromptKind.AUGMENTED:
+            asked[config.writer(table)] += table.count * (2 if table.kind is PromptKind.CODE else 1)
+        asked[config.answerer(table)] += table.count * table.answers_per_prompt
+    rows = lengths.synthetic_rows(config)
+    notes = [f"at most {rows:,} rows of {lengths.ROW_BYTES} bytes"]
+    plan = StagePlan(name, "synth", rows, artifact_bytes=rows * lengths.ROW_BYTES)
+    for model in config.models:
+        answer = min(ANSWER_TOKENS, config.max_new_tokens)
+        sampled = Sampled(asked[model.name], lengths.ITEM_TOKENS, answer, config.max_new_tokens, model.batch_size)
+        if model.endpoint is not None:
+            notes.append(_endpoint_words(model.name, sampled, model.prices))
+        elif model.local_model is not None and sampled.count:
+            shape = _shape(recipe, model.local_model)
+            memory = sampling_memory(shape, machine, sampled, devices=1)
+            plan = replace(
+                plan,
+                flops=plan.flops + Arithmetic(sampled.flops(shape)),
+                seconds=plan.seconds + sampled.seconds(shape, machine, devices=1),
+                sampled_tokens=plan.sampled_tokens + sampled.tokens,
+                memory=max(plan.memory, memory, key=lambda each: each.peak),
+                devices=1,
+            )
+    return replace(plan, notes=tuple(notes))
 
 
 def _sft(recipe: Recipe, name: str, config: SFTConfig, machine: Machine) -> StagePlan:
@@ -396,6 +427,7 @@ def _eval(recipe: Recipe, name: str, config: EvalConfig, machine: Machine) -> St
 
 _PLANS: dict[type[Any], Callable[[Recipe, str, Any, Machine], StagePlan]] = {
     CurateConfig: _curate,
+    SynthConfig: _synth,
     SFTConfig: _sft,
     DPOConfig: _dpo,
     RMConfig: _rm,

@@ -64,7 +64,8 @@ class PromptsConfig(Config):
     """How often each prompt is answered, each time for a pair of its own."""
     instructions: Instructions | None = None
     """`added`: one or two precise instructions are appended, and the verifier judges these alone. `relaxed`: two, and
-    half of the answers are to a prompt that lacks one of them; only these are rejected, only the others chosen."""
+    half of the answers are to a prompt that lacks one of them; only these are rejected, only the others chosen. Of
+    problems `relaxed` takes those that a synth stage made with such a prompt."""
 
     @model_validator(mode="before")
     @classmethod
@@ -75,8 +76,8 @@ class PromptsConfig(Config):
     def _one_origin(self) -> Self:
         if (self.problems is None) == (self.mixture is None):
             raise ValueError("set exactly one of problems and mixture")
-        if self.problems is not None and self.instructions is not None:
-            raise ValueError("problems have verifiers of their own; instructions belong to a mixture's prompts")
+        if self.problems is not None and self.instructions is Instructions.ADDED:
+            raise ValueError("problems have verifiers of their own; instructions are added to a mixture's prompts")
         return self
 
     @property

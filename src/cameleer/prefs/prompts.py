@@ -3,18 +3,20 @@
 Appended instructions are those of the task precise-if with its own verifier, but for the families that name words of
 its topics. With `relaxed`, Tülu 3's persona-IF idea, two are asked for and half of the answers are to a prompt that
 lacks one of them: such an answer is to break the whole prompt's demands. The paper has a model rewrite the prompt; here
-the instruction is left out, so that no model is needed and the verifier decides.
+the instruction is left out, so that no model is needed and the verifier decides. Problems of a synth stage bring their
+relaxed prompts with them.
 """
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cameleer.core.errors import UserError
-from cameleer.core.mixture import MIXTURE
+from cameleer.core.mixture import read_prompts
 from cameleer.core.problems import PROBLEMS
+from cameleer.core.table import to_conversation
 from cameleer.core.types import Conversation, Message
 from cameleer.prefs.config import Instructions, PromptsConfig
 from cameleer.tasks.precise_if_families import TRAINED_FAMILIES, Combination, compatible_pairs
@@ -65,33 +67,29 @@ def _draw(table: PromptsConfig, folder: Path, seed: str) -> Iterator[Prompt]:
     chosen = sorted(random.Random(seed).sample(range(len(rows)), count))
     for repeat in range(table.repeats):
         for number in chosen:
-            id, messages, verifier, target = rows[number]
+            prompt = rows[number]
             if repeat:
-                id = f"{id}#{repeat + 1}"
-            prompt = Prompt(id, table.name, messages, verifier, target)
-            rng = random.Random(f"{seed}/{id}")
-            yield prompt if table.instructions is None else instructed(prompt, rng, table.instructions)
+                prompt = replace(prompt, id=f"{prompt.id}#{repeat + 1}")
+            rng = random.Random(f"{seed}/{prompt.id}")
+            added = table.instructions if table.problems is None else None
+            yield prompt if added is None else instructed(prompt, rng, added)
 
 
-_Row = tuple[str, Conversation, str | None, Any]
-
-
-def _problems(table: PromptsConfig, folder: Path) -> Iterator[_Row]:
+def _problems(table: PromptsConfig, folder: Path) -> Iterator[Prompt]:
+    """The problems; those that have a relaxed prompt, where it is asked for."""
     for problem in PROBLEMS.read(folder):
-        if not table.sources or problem.task in table.sources:
-            yield problem.id, problem.messages, problem.verifier, problem.target
+        if table.sources and problem.task not in table.sources:
+            continue
+        prompt = Prompt(problem.id, table.name, problem.messages, problem.verifier, problem.target)
+        if table.instructions is None:
+            yield prompt
+        elif "relaxed" in problem.metadata:
+            yield replace(prompt, relaxed=to_conversation(problem.metadata["relaxed"]))
 
 
-def _mixture(table: PromptsConfig, folder: Path) -> Iterator[_Row]:
-    """Each prompt once: what comes after a conversation's last user turn is left out."""
-    seen: set[Conversation] = set()
-    for example in MIXTURE.read(folder):
-        messages = example.messages
-        while messages and messages[-1].role != "user":
-            messages = messages[:-1]
-        if messages and messages not in seen and (not table.sources or example.source in table.sources):
-            seen.add(messages)
-            yield f"{example.source}/{example.id}", messages, None, None
+def _mixture(table: PromptsConfig, folder: Path) -> Iterator[Prompt]:
+    for each in read_prompts(folder, table.sources):
+        yield Prompt(f"{each.source}/{each.id}", table.name, each.messages)
 
 
 def instructed(prompt: Prompt, rng: random.Random, instructions: Instructions) -> Prompt:

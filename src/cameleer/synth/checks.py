@@ -109,7 +109,8 @@ def _execute(item: Item, texts: list[str], count: int, reply: Answer | None, poo
     asked = [(text, "code", target) for text in (IDLE.format(name=item.function), *texts)]
     idle, *verdicts = _verdicts(asked, pool)
     if idle.outcome is not Outcome.WRONG:
-        reason = f"the tests find a function that returns nothing {idle.outcome}"
+        passes = "a function that returns nothing passes the tests"
+        reason = passes if idle.outcome is Outcome.CORRECT else f"tests end in {idle.outcome}"
         return Checked(Check.UNDECIDED, texts[0], detail={"reason": reason})
     right = [each.outcome is Outcome.CORRECT for each in verdicts]
     place = _first(right)

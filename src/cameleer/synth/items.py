@@ -6,14 +6,14 @@ words, so that what is asked is what is verified.
 """
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 from cameleer.core.errors import UserError
-from cameleer.core.mixture import MIXTURE
+from cameleer.core.mixture import read_prompts
 from cameleer.core.near_duplicates import NearDuplicates
 from cameleer.core.problems import PROBLEMS
 from cameleer.core.types import Conversation, Message
@@ -91,7 +91,11 @@ def item_rng(item: Item, seed: int, purpose: str) -> random.Random:
 
 def _augmented(table: SynthPromptsConfig, folder: Path, seed: int) -> list[Conversation]:
     """`count` of the prompts of a mixture or of problems, without replacement."""
-    found = list(dict.fromkeys(_problem_prompts(table, folder) if table.problems else _mixture_prompts(table, folder)))
+    if table.mixture is not None:
+        found = [each.messages for each in read_prompts(folder, table.sources)]
+    else:
+        problems = (each for each in PROBLEMS.read(folder) if not table.sources or each.task in table.sources)
+        found = list(dict.fromkeys(each.messages for each in problems))
     if len(found) < table.count:
         raise UserError(
             f"prompts '{table.name}': {folder} has {len(found)} prompts, but {table.count} were asked for.",
@@ -99,22 +103,6 @@ def _augmented(table: SynthPromptsConfig, folder: Path, seed: int) -> list[Conve
         )
     chosen = random.Random(f"{seed}/{table.name}").sample(range(len(found)), table.count)
     return [found[index] for index in sorted(chosen)]
-
-
-def _problem_prompts(table: SynthPromptsConfig, folder: Path) -> Iterator[Conversation]:
-    for problem in PROBLEMS.read(folder):
-        if not table.sources or problem.task in table.sources:
-            yield problem.messages
-
-
-def _mixture_prompts(table: SynthPromptsConfig, folder: Path) -> Iterator[Conversation]:
-    """Conversations up to their last user turn."""
-    for example in MIXTURE.read(folder):
-        messages = example.messages
-        while messages and messages[-1].role != "user":
-            messages = messages[:-1]
-        if messages and (not table.sources or example.source in table.sources):
-            yield messages
 
 
 def prompt_call(item: Item, config: SynthConfig) -> Call:

@@ -121,9 +121,10 @@ def run(config: SynthConfig, stage: StageRun) -> Outcome:
     require_keys(config.models)
     about_itself, num_left_out = _identity(config, stage)
     items, checked, spending = _synthesise(config, stage) if config.prompts else ([], {}, {})
-    num_rows = ROWS.write(stage.folder, _rows(config, items, checked, about_itself))
-    if num_rows == 0:
+    rows = list(_rows(config, items, checked, about_itself))
+    if not rows:
         raise UserError(f"{stage.name}: no prompt got an answer.", f"See {stage.folder / ITEMS}.")
+    ROWS.write(stage.folder, rows)
     problems = list(_problems(items, checked))
     if problems:
         PROBLEMS.write(stage.folder, problems)
@@ -131,13 +132,19 @@ def run(config: SynthConfig, stage: StageRun) -> Outcome:
     identity = (len(about_itself), num_left_out) if config.identity is not None else None
     (stage.folder / REPORT).write_text(markdown(tables, identity, spending), encoding="utf-8")
     summary = {
-        "rows": num_rows,
+        "rows": len(rows),
         "verified": sum(each.verified for each in tables),
         "problems": len(problems),
         "duplicates": sum(each.equal + each.near_duplicates for each in tables),
     }
     console.print("  " + ", ".join(f"{value} {name}" for name, value in summary.items()))
-    counts = {**summary, "sources": {each.name: each.counts() for each in tables}, "spending": spending}
+    characters = sum(map(ROWS.size, rows))
+    counts = {
+        **summary,
+        "characters": characters,
+        "sources": {each.name: each.counts() for each in tables},
+        "spending": spending,
+    }
     return Outcome(counts=counts, summary=summary)
 
 

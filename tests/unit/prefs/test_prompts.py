@@ -1,6 +1,7 @@
 """Prompts: of problems, of a mixture, and with instructions appended that their verifier judges."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from prefs_support import prefs_config, write_mixture, write_problems
 from cameleer.core.errors import UserError
 from cameleer.core.mixture import MIXTURE
 from cameleer.core.problems import PROBLEMS
-from cameleer.core.types import Example, Message
+from cameleer.core.types import Example, Message, Problem
 from cameleer.prefs.config import Instructions, PromptsConfig
 from cameleer.prefs.prompts import Prompt, draw_prompts, instructed
 from cameleer.verify import verify
@@ -79,3 +80,17 @@ def test_a_relaxed_prompt_lacks_exactly_one_of_two_instructions() -> None:
 def test_instructions_belong_to_a_mixture() -> None:
     with pytest.raises(UserError, match="verifiers of their own"):
         prefs_config(prompts=[{"problems": "curate", "instructions": "added"}], models=[{"model": "base"}])
+
+
+def test_problems_that_bring_a_relaxed_prompt_are_relaxed_by_it(tmp_path: Path) -> None:
+    whole, less = Message("user", "Say 3. No commas. A title."), Message("user", "Say 3. A title.")
+    relaxed = [{"role": less.role, "content": less.content}]
+    target = {"instruction_id_list": ["punctuation:no_comma", "detectable_format:title"], "kwargs": [{}, {}]}
+    both = Problem("1", "synth", "two", (whole,), "ifeval", target, "", {"relaxed": relaxed})
+    PROBLEMS.write(tmp_path, [both, replace(both, id="2", metadata={})])
+    each = table(problems="synth", instructions="relaxed")
+    found = draw_prompts([each], {each.role: tmp_path}, 0)
+    assert [(prompt.id, prompt.messages, prompt.relaxed) for prompt in found] == [("1", (whole,), (less,))]
+    assert found[0].verifier == "ifeval" and found[0].target == target
+    plain = table(problems="synth")
+    assert [prompt.relaxed for prompt in draw_prompts([plain], {plain.role: tmp_path}, 0)] == [None, None]
