@@ -78,7 +78,8 @@ def show(where: str, found: dict[str, Any]) -> None:
     table = Table("kind", *(column.replace("_", " ") for column in columns), "verified share", title=where)
     for kind, facts in found["kinds"].items():
         low, high = facts["interval"]
-        share = "–" if facts["verified_share"] is None else f"{facts['verified_share']:.1%} ({low:.1%} to {high:.1%})"
+        verified = facts["verified_share"]
+        share = "–" if verified is None else f"{verified:.1%} ({low:.1%} to {high:.1%})"
         table.add_row(kind, *(str(facts[column]) for column in columns), share)
     console = Console()
     console.print(table)

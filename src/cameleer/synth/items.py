@@ -70,7 +70,7 @@ def draw_items(config: SynthConfig, inputs: Mapping[str, Path], seed: int) -> li
     items: list[Item] = []
     for table in config.prompts:
         drawn = _augmented(table, inputs[table.role], seed) if table.kind is PromptKind.AUGMENTED else None
-        people = cycle(personas(config.personas, inputs.get("personas"), seed)) if drawn is None else None
+        people = cycle(personas(config.personas, inputs.get("personas"), f"{seed}/{table.name}"))
         for number in range(table.count):
             item = Item(len(items), str(number), table)
             rng = item_rng(item, seed, "instructions")
@@ -78,7 +78,7 @@ def draw_items(config: SynthConfig, inputs: Mapping[str, Path], seed: int) -> li
             if drawn is not None:
                 item.request = drawn[number]
                 add_instructions(item, seed)
-            elif people is not None:
+            else:
                 item.persona = next(people)
             items.append(item)
     return items

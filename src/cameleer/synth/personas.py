@@ -63,7 +63,7 @@ CIRCUMSTANCES = (
 )  # fmt: skip
 
 
-def personas(config: PersonasConfig, path: Path | None, seed: int) -> Iterator[str]:
+def personas(config: PersonasConfig, path: Path | None, seed: str) -> Iterator[str]:
     """Distinct personas in an order that the seed decides; without an origin they hardly end. `path` is a file's.
 
     Raises UserError for an origin that cannot be read or holds none.

@@ -34,6 +34,7 @@ from cameleer.core.table import Table, conversations, strings, to_conversation
 from cameleer.core.types import Conversation, Message, Problem
 from cameleer.model.journal import Journal, Ledger
 from cameleer.model.pool import (
+    CUT_OFF,
     Answer,
     Drawing,
     EndpointSource,
@@ -213,7 +214,7 @@ def _synthesise(
     with ExitStack() as stack:
         ledger = stack.enter_context(closing(Ledger(folder / SPENDING)))
         journal = stack.enter_context(closing(Journal(folder / REPLIES)))
-        log = stack.enter_context(closing(MetricsLog(stage.folder / METRICS)))
+        log = stack.enter_context(closing(MetricsLog(stage.folder / METRICS, len(journal.rows))))
         drawing = Drawing(config.max_new_tokens, config.temperature, config.top_p, stage.seed)
         asker = Asker(make_pool(config.models, drawing, stage, ledger), journal, log)
         prompt_calls = {item.index: prompt_call(item, config) for item in items if not item.request}
@@ -238,7 +239,7 @@ def _synthesise(
 def _take_prompt(item: Item, reply: Answer | None, seed: int) -> None:
     if reply is None or reply.text is None:
         item.lost = "no prompt: " + ("not recorded" if reply is None else str(reply.failure).partition(":")[0])
-    elif reply.finish_reason == "length":
+    elif reply.finish_reason == CUT_OFF:
         item.lost = "prompt cut off"
     else:
         take_prompt(item, reply.text, seed)

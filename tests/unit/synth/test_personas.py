@@ -16,7 +16,7 @@ PLAIN = PersonasConfig()
 
 
 def test_those_put_together_are_distinct_and_the_seeds() -> None:
-    one, same, other = (list(islice(personas(PLAIN, None, seed), 3000)) for seed in (1, 1, 2))
+    one, same, other = (list(islice(personas(PLAIN, None, seed), 3000)) for seed in ("1", "1", "2"))
     assert one == same != other and len(set(one)) == 3000
     assert not any(persona.startswith("A a") or persona.startswith("An b") for persona in one)
 
@@ -26,7 +26,7 @@ def test_files_of_lines_of_rows_and_of_parquet_say_the_same(tmp_path: Path) -> N
     (tmp_path / "lines").write_text("\n".join([*people, "", "A baker\n"]))
     (tmp_path / "rows").write_text("".join(json.dumps({"persona": each, "n": 1}) + "\n" for each in people))
     pq.write_table(pa.table({"persona": people}), tmp_path / "table")
-    found = [list(personas(PLAIN, tmp_path / name, 3)) for name in ("lines", "rows", "table")]
+    found = [list(personas(PLAIN, tmp_path / name, "3")) for name in ("lines", "rows", "table")]
     assert found[0] == found[1] == found[2] and sorted(found[0]) == people
 
 
@@ -38,4 +38,4 @@ def test_files_of_lines_of_rows_and_of_parquet_say_the_same(tmp_path: Path) -> N
 def test_a_file_without_personas_is_refused(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "file").write_text(content)
     with pytest.raises(UserError, match=message):
-        list(personas(PLAIN, tmp_path / "file", 0))
+        list(personas(PLAIN, tmp_path / "file", "0"))
