@@ -83,8 +83,9 @@ def _result(text: str, verifier: str) -> str | None:
     """The result that an answer states."""
     if verifier == "number":
         return verify_number(text, 0).detail.get("answer")
-    found = candidates(text)
-    return found[0].text if found else None
+    # A short reply as a whole, which the verifier also reads, may be "I do not know.": many agree on that.
+    found = [each.text for each in candidates(text) if each.rule != "response"]
+    return found[0] if found else None
 
 
 def _vote(texts: list[str], count: int, verifier: str, pool: VerifierPool) -> Checked:

@@ -105,10 +105,11 @@ def _augmented(table: SynthPromptsConfig, folder: Path, seed: int) -> list[Conve
     return [found[index] for index in sorted(chosen)]
 
 
-def prompt_call(item: Item, config: SynthConfig) -> Call:
+def prompt_call(item: Item, config: SynthConfig, seed: int) -> Call:
     """The call that has an item's prompt written."""
     rules = [each.wording for each in item.asked]
-    return Call(f"{item.key}/prompt", config.writer(item.table), ask_for_prompt(item.table.kind, item.persona, rules))
+    asked = ask_for_prompt(item.table.kind, item.persona, rules, item_rng(item, seed, "example"))
+    return Call(f"{item.key}/prompt", config.writer(item.table), asked)
 
 
 def take_prompt(item: Item, reply: str, seed: int) -> None:

@@ -217,7 +217,7 @@ def _synthesise(
         log = stack.enter_context(closing(MetricsLog(stage.folder / METRICS, len(journal.rows))))
         drawing = Drawing(config.max_new_tokens, config.temperature, config.top_p, stage.seed)
         asker = Asker(make_pool(config.models, drawing, stage, ledger), journal, log)
-        prompt_calls = {item.index: prompt_call(item, config) for item in items if not item.request}
+        prompt_calls = {item.index: prompt_call(item, config, stage.seed) for item in items if not item.request}
         replies = asker.ask("prompts", list(prompt_calls.values()))
         for item in items:
             if item.index in prompt_calls:

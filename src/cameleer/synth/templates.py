@@ -2,10 +2,13 @@
 
 A prompt is what stands behind its marker up to where its author goes on with a solution of their own. A reply without
 the marker, with nothing behind it or that was cut off makes no prompt. The aims are those of the Tülu 3 report (figures
-30 to 36); tests, which it does not ask for, are written by a model that sees the question and no solution.
+30 to 36); tests, which it does not ask for, are written by a model that sees the question and no solution. Each request
+for a prompt follows one that was answered, of three written by hand for its kind, as the report has it for precise
+instructions: without it small models seldom keep to the form.
 """
 
 import ast
+import random
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -56,6 +59,87 @@ PROMPT_TEMPLATES = {
         "without files, network, chance or the time of day. "
     ),
 }
+EXAMPLES: dict[PromptKind, tuple[tuple[str, str], ...]] = {
+    PromptKind.PRECISE_IF: (
+        ("A night nurse in a port", "Write a message to the day shift about a quiet night on the ward."),
+        ("A beekeeper on the plains", "Explain to a new neighbor why the hives are fed with sugar water in autumn."),
+        ("A retired pilot by a lake", "Suggest a weekend program for two grandchildren who have never seen a glider."),
+    ),
+    PromptKind.MATH_HARD: (
+        (
+            "A watchmaker who restores tower clocks",
+            "Two hands of a tower clock turn about one axis, the first once in 12 hours, the second once in 13 hours. "
+            "They point up together at noon. What is the smallest number of hours after which they do so again?",
+        ),
+        (
+            "A choir conductor with 20 singers",
+            "A conductor lines up 20 singers of different heights so that nobody but the singers at the two ends is "
+            "taller than both neighbors. In how many ways can this be done?",
+        ),
+        (
+            "A surveyor in the mountains",
+            "A surveyor marks points with whole coordinates in the plane until the midpoint of some two of them has "
+            "whole coordinates, too. After how many points is this certain to have happened?",
+        ),
+    ),
+    PromptKind.MATH_GRADE_SCHOOL: (
+        (
+            "A baker in a market town",
+            "A baker sells 48 rolls in the morning at 2 dollars each. In the afternoon she sells half as many at 1 "
+            "dollar each. How many dollars does she take in that day?",
+        ),
+        (
+            "A bus driver who keeps hens",
+            "A bus driver has 6 hens, and each lays 5 eggs a week. His family eats 12 eggs a week and he gives the "
+            "rest away in boxes of 6. How many boxes does he give away each week?",
+        ),
+        (
+            "A librarian with twins",
+            "A library has 240 picture books. A third of them is lent out, and 15 of the others are being repaired. "
+            "How many picture books stand on the shelves?",
+        ),
+    ),
+    PromptKind.MATH_ALGEBRA: (
+        (
+            "A gardener in a suburb",
+            "A rectangular bed is 3 meters longer than it is wide, and its area is 40 square meters. How many meters "
+            "wide is it?",
+        ),
+        (
+            "A mechanic who runs a workshop",
+            "One mechanic can overhaul an engine in 6 hours, another one in 4 hours. How many hours do they take "
+            "together?",
+        ),
+        (
+            "A florist who sells at a fair",
+            "The profit from x bouquets is -x^2 + 24x - 80 dollars. What is the largest number of bouquets with which "
+            "there is no loss?",
+        ),
+    ),
+    PromptKind.CODE: (
+        (
+            "A ferry captain who keeps a log",
+            "I write down the minutes by which each trip is late. How do I write `longest_delay(minutes)`, which gets "
+            "a list of whole numbers and must return the largest one, or 0 for an empty list? For example, "
+            "`longest_delay([3, 12, 5])` is 12.",
+        ),
+        (
+            "A translator who counts lines",
+            "I charge for every 55 characters of a text, and a part of a line counts as a line. How do I write "
+            "`billed_lines(text)`, which must return the number of lines that I bill? For example, "
+            "`billed_lines('a' * 56)` is 2.",
+        ),
+        (
+            "A shopkeeper with a card index",
+            "My customers' cities are in a list, with some of them several times. How do I write `most_common(cities)`, "
+            "which must return the city that comes most often, the first of them where several do? For example, "
+            "`most_common(['Rome', 'Bern', 'Rome'])` is 'Rome'.",
+        ),
+    ),
+}
+"""For each kind personas and prompts written by hand."""
+EXAMPLE_RULES = ("Write at least 3 sentences.",)
+
 _NOUNS = {PromptKind.PRECISE_IF: "instruction", PromptKind.CODE: "question"}
 
 MATH_REQUEST = (
@@ -81,11 +165,20 @@ class Tests(NamedTuple):
     setup: str
 
 
-def ask_for_prompt(kind: PromptKind, persona: str, rules: Sequence[str]) -> Conversation:
-    """What the writer of prompts is asked; `rules` are the instructions that will be added."""
+def ask_for_prompt(kind: PromptKind, persona: str, rules: Sequence[str], rng: random.Random) -> Conversation:
+    """What the writer of prompts is asked, after an example; `rules` are the instructions that will be added."""
+    example, written = rng.choice(EXAMPLES[kind])
+    return (
+        Message("user", _asked(kind, example, EXAMPLE_RULES)),
+        Message("assistant", f"{MARKERS[kind]} {written}"),
+        Message("user", _asked(kind, persona, rules)),
+    )
+
+
+def _asked(kind: PromptKind, persona: str, rules: Sequence[str]) -> str:
     asked = PROMPT_TEMPLATES[kind].format(rules="\n".join(f"* {rule}" for rule in rules))
     ending = _WRITTEN.format(noun=_NOUNS.get(kind, "problem"), marker=MARKERS[kind])
-    return (Message("user", _PERSONA.format(persona=persona) + asked + ending),)
+    return _PERSONA.format(persona=persona) + asked + ending
 
 
 def ask_for_answer(kind: PromptKind, prompt: str) -> str:

@@ -59,7 +59,7 @@ def test_row_counts(sources: list[dict[str, Any]], settings: dict[str, Any], cou
     [
         ([], {}, "curate: sources is empty; add a table [[curate.sources]] with file, dataset or task."),
         ([{}], {}, "curate.sources.0: a source has exactly one of file, dataset, task and mixture; none is set."),
-        ([{"file": "a", "task": "word-arithmetic"}], {}, "file, dataset and task; file and task are set."),
+        ([{"file": "a", "task": "word-arithmetic"}], {}, "file, dataset, task and mixture; file and task are set."),
         ([{"file": "a"}, {"file": "a", "splt": "x"}], {}, "curate.sources.1.splt: unknown key. Did you mean 'split'?"),
         ([{"file": "a", "name": ""}], {}, "name must not be empty"),
         ([{"file": "a", "name": "a\nb"}], {}, "sources.0.name: a source's name is one line of text"),

@@ -26,13 +26,13 @@ def test_an_item_follows_from_the_seed_its_table_and_its_number() -> None:
     longer = draw_items(config_of({"kind": "code", "count": 5}, {**few, "count": COUNT + 9}), {}, SEED)
     drawn = [[(item.persona, item.asked) for item in items] for items in (one, same, other, longer[5:][:COUNT])]
     assert drawn[0] == drawn[1] == drawn[3] and drawn[0] != drawn[2]
-    assert len({prompt_call(item, config_of(few)).key for item in one}) == COUNT
+    assert len({prompt_call(item, config_of(few), SEED).key for item in one}) == COUNT
 
 
 def test_the_author_is_told_the_instructions_and_the_prompt_states_them() -> None:
     config = config_of({"kind": "precise_if", "count": COUNT})
     for item in draw_items(config, {}, SEED):
-        asked = prompt_call(item, config).messages[0].content
+        asked = prompt_call(item, config, SEED).messages[-1].content
         assert item.persona in asked and all(each.wording in asked for each in item.asked)
         take_prompt(item, "Instruction: Write a short note to your neighbors.", SEED)
         text = item.messages[0].content

@@ -16,8 +16,8 @@ from http_server import serving
 from prefs_support import replying
 from synth_support import author
 
-KILLED_AT = (7, 40, 90)
-"""Numbers of requests: while prompts are written, at the answers' beginning and among them."""
+KILLED_AT = (7, 60)
+"""Numbers of requests: while prompts are written, and among the answers."""
 MAX_CONCURRENCY = 4
 NUM_REQUESTS = 12 + 8 + 4 + 12 * 5 + 8 * 1 + 4 * 2
 GRACE_SECONDS = 1.0

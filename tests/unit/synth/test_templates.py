@@ -1,9 +1,12 @@
 """What is read out of models' replies: prompts behind their marker, tests that call the function."""
 
+import random
+
 import pytest
 
 from cameleer.synth.config import PromptKind
 from cameleer.synth.templates import (
+    EXAMPLES,
     MARKERS,
     PROMPT_TEMPLATES,
     ask_for_prompt,
@@ -18,10 +21,19 @@ WRITTEN = [kind for kind in PromptKind if kind is not PromptKind.AUGMENTED]
 
 @pytest.mark.parametrize("kind", WRITTEN)
 def test_a_persona_its_rules_and_the_marker_are_in_what_is_asked(kind: PromptKind) -> None:
-    text = ask_for_prompt(kind, "A baker by a lake", ["No commas.", "Use a title."])[0].content
+    *example, asked = ask_for_prompt(kind, "A baker by a lake", ["No commas.", "Use a title."], random.Random(0))
+    text = asked.content
+    assert [turn.role for turn in example] == ["user", "assistant"] and "A baker by a lake" not in example[0].content
     assert "A baker by a lake" in text and f'"{MARKERS[kind]}"' in text and "{" not in text
     assert ("* No commas.\n* Use a title." in text) == (kind is PromptKind.PRECISE_IF)
     assert len(set(PROMPT_TEMPLATES.values())) == len(WRITTEN)
+
+
+@pytest.mark.parametrize("kind", WRITTEN)
+def test_every_example_keeps_to_the_form_that_it_shows(kind: PromptKind) -> None:
+    assert len({persona for persona, _ in EXAMPLES[kind]}) == 3
+    for _, written in EXAMPLES[kind]:
+        assert read_prompt(kind, f"{MARKERS[kind]} {written}") == written
 
 
 @pytest.mark.parametrize(
