@@ -131,7 +131,7 @@ EXAMPLES: dict[PromptKind, tuple[tuple[str, str], ...]] = {
         ),
         (
             "A shopkeeper with a card index",
-            "My customers' cities are in a list, with some of them several times. How do I write `most_common(cities)`, "
+            "My customers' cities are in a list, some of them several times. How do I write `most_common(cities)`, "
             "which must return the city that comes most often, the first of them where several do? For example, "
             "`most_common(['Rome', 'Bern', 'Rome'])` is 'Rome'.",
         ),
