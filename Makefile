@@ -1,4 +1,4 @@
-# `make quickstart` runs the whole line on a small model; `make check` runs everything that CI runs.
+# `make quickstart` runs the whole line on a small model, `make tiny` on one made from nothing; `make check` runs everything that CI runs.
 # Needs Python 3.11 or newer, git and make; another interpreter: make PYTHON=python3.12 …
 
 PYTHON ?= python3
@@ -8,10 +8,11 @@ PYTEST := $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 # Left-over markers, in a spelling that does not match itself.
 UNFINISHED := [T]ODO|[F]IXME
 
-.PHONY: help quickstart setup test check format lock peers clean
+.PHONY: help quickstart tiny setup test check format lock peers clean
 
 help:
 	@echo "quickstart  run recipes/quickstart.toml"
+	@echo "tiny        run recipes/tiny.toml"
 	@echo "test        run the tests"
 	@echo "check       run everything that CI runs; its last step is the tests"
 	@echo "format      format the sources and apply ruff's safe fixes"
@@ -22,6 +23,9 @@ help:
 
 quickstart: setup
 	$(BIN)/cameleer run recipes/quickstart.toml
+
+tiny: setup
+	$(BIN)/cameleer run recipes/tiny.toml
 
 setup:
 	@$(PYTHON) scripts/setup.py
