@@ -23,14 +23,18 @@ policy = "remove"                   # the default is to report
 
 [curate.near_duplicates]
 threshold = 0.8
+
+[curate.rules]                      # on text, each off unless set; a source may have rules of its own in their place
+unicode = true
+keywords = ["OpenAI"]
 """
 
 from collections import Counter
 from enum import StrEnum
 from pathlib import PurePath
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from cameleer.core.config import Config
 from cameleer.core.errors import UserError
@@ -40,8 +44,9 @@ from cameleer.curate.sample import share_out
 
 ORIGINS = ("file", "dataset", "task", "mixture")
 PROBLEM_ORIGINS = ("file", "dataset", "task", "problems")
-AMOUNTS = ("count", "fraction", "weight")
+AMOUNTS = ("count", "max_count", "fraction", "weight")
 DATASET_ONLY = ("split", "revision", "config")
+NOT_OF_TASKS = ("fields", "upsample", "where", "prompt_range", "stratify")
 
 NGRAM_SIZE = 8
 THRESHOLD = 0.5
@@ -100,6 +105,64 @@ class Fields(Config):
         )
 
 
+class Rules(Config):
+    """What is changed in text, and which conversations are dropped for theirs; definitions are in docs/curate.md."""
+
+    unicode: bool = False
+    """Unicode normalisation form C."""
+    control_characters: bool = False
+    """Remove control characters but tab and newline, and write ends of lines as newlines."""
+    min_words: int | None = Field(default=None, ge=1)
+    """Drop conversations with fewer words in all their turns."""
+    max_words: int | None = Field(default=None, ge=1)
+    """Drop conversations with more words in all their turns."""
+    keywords: tuple[str, ...] = ()
+    """Drop conversations in which the assistant says one of these words or phrases, in any case."""
+    refusals: bool = False
+    """Drop conversations in which an assistant's turn begins as refusals do, by English phrases."""
+    max_repeated: float | None = Field(default=None, ge=0, lt=1)
+    """Drop conversations in which more than this share of an assistant's runs of five words came before."""
+    languages: tuple[str, ...] = ()
+    """Keep conversations in these languages alone (`en`, `de`, `zh-cn`); one that cannot be told stays."""
+
+    @field_validator("keywords")
+    @classmethod
+    def _keywords_are_words(cls, some: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not each.strip() for each in some):
+            raise ValueError("a keyword is empty and would drop every row; remove it")
+        return some
+
+    @field_validator("languages")
+    @classmethod
+    def _languages_are_known(cls, some: tuple[str, ...]) -> tuple[str, ...]:
+        if some:
+            from cameleer.curate.language import known_languages
+
+            for unknown in sorted(set(some) - set(known_languages())):
+                raise ValueError(f"unknown language '{unknown}'; known: {', '.join(known_languages())}")
+        return some
+
+    @model_validator(mode="after")
+    def _lengths_leave_some(self) -> Self:
+        if self.min_words is not None and self.max_words is not None and self.min_words > self.max_words:
+            raise ValueError(f"min_words = {self.min_words} and max_words = {self.max_words} leave no row")
+        return self
+
+    @property
+    def change_text(self) -> bool:
+        return self.unicode or self.control_characters
+
+
+def _checked_range(value: tuple[float, float] | None) -> tuple[float, float] | None:
+    if value is not None and not 0 <= value[0] < value[1] <= 1:
+        raise ValueError("a prompt_range is [from, to) within 0 and 1, such as [0.6, 0.8]")
+    return value
+
+
+PromptRange = Annotated[tuple[float, float] | None, AfterValidator(_checked_range)]
+"""Part of all prompts, by a hash of the first user turn that is a number in [0, 1): see `sample.prompt_position`."""
+
+
 class Source(Config):
     """Where rows come from (`file`, `dataset`, `task` or `mixture`) and how many are taken (all, or one amount)."""
 
@@ -123,16 +186,27 @@ class Source(Config):
     """Configuration of a hub dataset that has several."""
     where: dict[str, str] = Field(default_factory=dict[str, str])
     """Only the rows whose columns hold these values, such as `{ source = "org/part" }` of a published mixture."""
+    prompt_range: PromptRange = None
+    """Only rows whose prompt falls into [from, to) of [0, 1) by a hash of its words. Ranges that do not meet share no
+    prompt, in whatever source, stage or recipe: `[0, 0.6]` for fine-tuning, `[0.6, 0.8]` for preferences, and so on."""
     fields: Fields | None = None
     """The columns that hold the conversation; the common formats are recognised without."""
     license: str | None = None
     """Licence of the rows, for the data card; a hub dataset's is read from its own card."""
+    skill: str | None = None
+    """What its rows are to teach, such as `maths`: the data card adds up the rows of each skill."""
+    rules: Rules | None = None
+    """Rules for this source in the place of the stage's; an empty table is none."""
     count: int | None = Field(default=None, gt=0)
     """This many rows, sampled without replacement."""
+    max_count: int | None = Field(default=None, gt=0)
+    """This many rows sampled likewise, or all where they are fewer."""
     fraction: float | None = Field(default=None, gt=0, le=1)
     """This share of the usable rows (neither dropped nor duplicates), to the nearest whole number, sampled likewise."""
     weight: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Share of the mixture's `num_rows`, in proportion to the weights of the other sources; all have one or none."""
+    stratify: str | None = None
+    """A column: what is sampled has its values in proportion to the usable rows, exact by largest remainder."""
     upsample: bool = False
     """With `count` or `weight`, where the usable rows do not suffice: repeat all of them, then sample the remainder."""
 
@@ -196,8 +270,15 @@ class Source(Config):
             raise ValueError(f"task_version = {self.task_version} without a task; remove it")
         if self.task is not None and self.count is None and self.weight is None:
             raise ValueError(f"the task '{self.task}' has problems without end; set count or weight")
-        if self.task is not None and (self.fields is not None or self.upsample or self.where):
-            raise ValueError(f"the task '{self.task}' needs neither fields nor upsample nor where; remove them")
+        given = [key for key in NOT_OF_TASKS if getattr(self, key)]
+        if self.task is not None and given:
+            raise ValueError(f"{given[0]} is for recorded rows, and the task '{self.task}' makes its own; remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _strata_are_sampled(self) -> Self:
+        if self.stratify is not None and self.upsample:
+            raise ValueError("stratify shares out a sample, and upsample repeats all rows; keep one")
         return self
 
 
@@ -223,6 +304,8 @@ class ProblemSource(Config):
     """Commit, tag or branch of a hub dataset; best a commit."""
     file: str | None = None
     """JSONL, a JSON array or Parquet, relative to the recipe; the first two also gzipped."""
+    prompt_range: PromptRange = None
+    """As of a source: only problems whose prompt falls into this part of [0, 1)."""
     count: int | None = Field(default=None, gt=0)
     """This many problems, none with a prompt of the mixture or of an earlier table; of a dataset or file, where absent,
     all such problems."""
@@ -258,6 +341,8 @@ class ProblemSource(Config):
             raise ValueError(f"problems come from exactly one of task, problems, dataset and file; {found}")
         if self.task is not None and self.count is None:
             raise ValueError(f"the task '{self.task}' has problems without end; set count")
+        if self.task is not None and self.prompt_range is not None:
+            raise ValueError(f"prompt_range is for recorded rows, and the task '{self.task}' makes its own; remove it")
         return self
 
     @property
@@ -344,8 +429,12 @@ class CurateConfig(StageConfig):
     """Drop a conversation equal to an earlier one of its source, or to one that an earlier source gives the mixture."""
     near_duplicates: NearDuplicateRule | None = None
     """Drop near-duplicates of the same rows too; absent: only equal ones are looked for."""
+    rules: Rules = Rules()
+    """Rules on the text of every source that has none of its own."""
     decontaminate: Decontaminate = Decontaminate()
     """Compare the sources with evaluations."""
+    num_processes: int = Field(default=1, ge=1, exclude=True)
+    """Processes that read, convert and compare rows; what is made is the same for any number."""
 
     @model_validator(mode="after")
     def _sources_are_told_apart(self) -> Self:

@@ -106,7 +106,7 @@ def recognise(rows: Sequence[Mapping[str, Any]], where: str) -> Format:
     """The format that most of a source's first rows have. Raises UserError, beginning with `where`, if none fits."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
     _refuse_preferences(rows, columns, where)
-    votes = Counter(found for row in rows if (found := _format_of(row)) is not None)
+    votes = Counter(found for row in rows if (found := recognised(row)) is not None)
     if not votes:
         known = ", ".join(known.name for known in FORMATS)
         raise UserError(
@@ -127,7 +127,8 @@ def confirm(format: Format, rows: Sequence[Mapping[str, Any]], where: str) -> No
             )
 
 
-def _format_of(row: Mapping[str, Any]) -> Format | None:
+def recognised(row: Mapping[str, Any]) -> Format | None:
+    """The common format that a row has, by its columns with a value."""
     return next((each for each in FORMATS if all(row.get(column) is not None for column in each.required)), None)
 
 
@@ -154,7 +155,7 @@ def convert(row: Mapping[str, Any], format: Format) -> Conversation:
         messages += _turns(_value(row, format.messages), format.messages)
     else:
         messages += _prompt_turns(row, format)
-    _check(messages)
+    check(messages)
     return tuple(messages)
 
 
@@ -226,7 +227,7 @@ def _turn(turn: Any) -> Message:
     return Message(role, _text(content))
 
 
-def _check(messages: Sequence[Message]) -> None:
+def check(messages: Sequence[Message]) -> None:
     """Raise RowError unless the turns have the shape that the module's text states."""
     if not any(message.role == "assistant" for message in messages):
         raise RowError("no assistant turn")

@@ -24,18 +24,17 @@ Suffixes: T tokens of all distinct fields, one after another; B tokens of a bloc
 turn is closed by the token END.
 """
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
-from multiprocessing import get_context
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cameleer.core.processes import Processes
 from cameleer.core.rolling import BLOCK_CHARACTERS, Block, Hashes, Ints, grouped
 from cameleer.core.words import END, closed, readable, words
 from cameleer.curate.config import NGRAM_SIZE, THRESHOLD, MatchMode
@@ -332,20 +331,13 @@ def _holds(turn: list[bytes], field: Ngram) -> bool:
 
 def find_matches(index: Index, prompts: Iterable[Prompt], num_workers: int = 1) -> Iterator[Match]:
     """The overlaps of all rows, numbered from 0, in their order: the same for any number of processes."""
-    if num_workers == 1:
-        for first, block in _blocks(prompts, BLOCK_CHARACTERS):
-            yield from _moved(index.matches(block), first)
-        return
-    # Started afresh and not forked: pyarrow, polars and torch keep threads.
-    with ProcessPoolExecutor(num_workers, get_context("spawn"), _hold, (index,)) as pool:
-        waiting: deque[tuple[int, Future[list[Match]]]] = deque()
-        for first, rows in _blocks(prompts, CHARACTERS_SENT):
-            waiting.append((first, pool.submit(_matches, rows)))
-            if len(waiting) > 2 * num_workers:
-                before, oldest = waiting.popleft()
-                yield from _moved(oldest.result(), before)
-        for before, result in waiting:
-            yield from _moved(result.result(), before)
+    size = BLOCK_CHARACTERS if num_workers == 1 else CHARACTERS_SENT
+    # An index is large: other processes are given it once.
+    find = partial(_found, index) if num_workers == 1 else _found_by_worker
+    with Processes(num_workers, _hold, index) as processes:
+        for first, matches in processes.map(find, _blocks(prompts, size)):
+            for match in matches:
+                yield match._replace(row=match.row + first)
 
 
 def _blocks(prompts: Iterable[Prompt], num_characters: int) -> Iterator[tuple[int, list[Prompt]]]:
@@ -362,8 +354,13 @@ def _blocks(prompts: Iterable[Prompt], num_characters: int) -> Iterator[tuple[in
         yield first, block
 
 
-def _moved(matches: Iterable[Match], by: int) -> Iterator[Match]:
-    return (match._replace(row=match.row + by) for match in matches)
+def _found(index: Index, block: tuple[int, list[Prompt]]) -> tuple[int, list[Match]]:
+    """The overlaps of some rows, which count from the first of them, and its number."""
+    first, prompts = block
+    found: list[Match] = []
+    for start, some in _blocks(prompts, BLOCK_CHARACTERS):
+        found += [match._replace(row=match.row + start) for match in index.matches(some)]
+    return first, found
 
 
 _held: list[Index] = []
@@ -374,6 +371,5 @@ def _hold(index: Index) -> None:
     _held[:] = [index]
 
 
-def _matches(rows: list[Prompt]) -> list[Match]:
-    """A worker's answer for the rows it was sent."""
-    return list(find_matches(_held[0], rows))
+def _found_by_worker(block: tuple[int, list[Prompt]]) -> tuple[int, list[Match]]:
+    return _found(_held[0], block)

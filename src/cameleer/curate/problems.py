@@ -27,6 +27,7 @@ from cameleer.core.problems import PROBLEMS
 from cameleer.core.types import Conversation, Problem
 from cameleer.curate.config import ProblemSource, Source
 from cameleer.curate.formats import Format, RowError, convert
+from cameleer.curate.sample import prompt_position
 from cameleer.curate.sources import Row, open_source
 from cameleer.tasks import find_task
 from cameleer.verify import verify
@@ -47,19 +48,32 @@ _KINDS = {
 
 
 class SeenPrompts:
-    """Prompts that are taken, as 16 bytes each."""
+    """Prompts that are taken, as 16 bytes each, and which sources gave them."""
 
     def __init__(self) -> None:
-        self._digests: set[bytes] = set()
+        self._sources: dict[bytes, int] = {}
+        """By digest, one bit for each source."""
+        self._bits: dict[str, int] = {}
+        self.shared: Counter[tuple[str, str]] = Counter()
+        """Distinct prompts that two sources gave, in the order in which the sources were met."""
 
-    def add(self, messages: Conversation) -> bool:
+    def add(self, messages: Conversation, source: str = "") -> bool:
         """Take the prompt of a conversation, all up to its last answer; False if it was taken before."""
         prompt = messages[:-1] if messages and messages[-1].role == "assistant" else messages
         digest = blake2b(repr([(each.role, each.content) for each in prompt]).encode(), digest_size=16).digest()
-        if digest in self._digests:
-            return False
-        self._digests.add(digest)
-        return True
+        bit = self._bits.setdefault(source, 1 << len(self._bits))
+        before = self._sources.get(digest, 0)
+        if not before & bit:
+            self._sources[digest] = before | bit
+            if before:
+                self._note(source, before)
+        return before == 0
+
+    def _note(self, source: str, before: int) -> None:
+        for other, bit in self._bits.items():
+            if before & bit:
+                pair = (other, source) if self._bits[other] < self._bits[source] else (source, other)
+                self.shared[pair] += 1
 
 
 def draw_problems(
@@ -79,7 +93,8 @@ def draw_problems(
             yield from _drawn(source, source.task, seed, seen)
         elif source.problems is not None:
             where = f"problems '{source.name}' ({files[source.role]})"
-            yield from _new(source, list(PROBLEMS.read(files[source.role])), where, seed, seen, left_out)
+            every = [each for each in PROBLEMS.read(files[source.role]) if _in_range(each, source)]
+            yield from _new(source, every, where, seed, seen, left_out)
         else:
             yield from _recorded(source, files.get(source.role), seed, seen, left_out)
 
@@ -118,8 +133,14 @@ def _recorded(
     )
     opened = open_source(origin, path, None, seed)
     where = opened.where.replace("source", "problems", 1)
-    every = [to_problem(row, source.name, where) for row in opened.rows]
+    problems = (to_problem(row, source.name, where) for row in opened.rows)
+    every = [each for each in problems if _in_range(each, source)]
     return _new(source, every, where, seed, seen, left_out)
+
+
+def _in_range(problem: Problem, source: ProblemSource) -> bool:
+    start, end = source.prompt_range or (0, 1)
+    return start <= prompt_position(problem.messages) < end
 
 
 def _new(

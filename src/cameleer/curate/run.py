@@ -3,14 +3,15 @@
 Source after source, in the recipe's order: where the recipe wants it, all rows are compared with evaluations and with
 each other (`screen`); then each row is converted or dropped with its reason, duplicates are dropped,
 and of the others the number asked for is sampled (`take`). Then all are shuffled together. Which rows are taken and
-where they stand follows from the seed, the sources' names and the rows' numbers alone (`sample`). The conversations
-wait on disk meanwhile (`spool`): memory holds some hundred bytes for each row taken, and a digest for each usable row
-of the source being read.
+where they stand follows from the seed, the sources' names and the rows' numbers alone (`sample`): any number of
+processes gives the same files, byte for byte. The conversations wait on disk meanwhile (`spool`): memory holds some
+hundred bytes for each row taken, and a digest for each usable row of the source being read.
 
     mixture.parquet   the conversations (`core.mixture`)
     problems.parquet  the problems with verifiers, if the recipe asks for some (`core.problems`, `problems`)
     overlaps.jsonl    what overlaps with the evaluations that the sources were compared with (`decontaminate`)
-    dropped.parquet   source, id, row, reason and excerpt of every dropped row (`dropped`)
+    dropped.parquet   every dropped row with its reason (`dropped`)
+    changed.parquet   what every row that rules changed was before, where some rule may change rows
     card.md           what is in the mixture, where it came from and what was left out (`card`)
 """
 
@@ -22,15 +23,18 @@ from typing import Any, NamedTuple
 
 from cameleer.core.artifact import Outcome
 from cameleer.core.errors import UserError
+from cameleer.core.log import console
 from cameleer.core.mixture import MIXTURE
 from cameleer.core.problems import PROBLEMS
+from cameleer.core.processes import Processes
 from cameleer.core.spool import Place, Spool, decode
 from cameleer.core.stage import StageRun
 from cameleer.core.types import Example
-from cameleer.curate.card import Tally, data_card, origin
+from cameleer.curate.card import Portrait, Tally, data_card, origin
 from cameleer.curate.config import CurateConfig
 from cameleer.curate.decontaminate import OVERLAPS
-from cameleer.curate.dropped import Dropped
+from cameleer.curate.dropped import CHANGED, DROPPED, RowLog
+from cameleer.curate.licenses import conflicts
 from cameleer.curate.problems import SeenPrompts, draw_problems
 from cameleer.curate.progress import Progress
 from cameleer.curate.sample import random_key, repeated
@@ -45,9 +49,17 @@ ROWS_PER_TICK = 256
 def run(config: CurateConfig, stage: StageRun) -> Outcome:
     """Make the mixture in `stage.folder`. Raises UserError rather than give fewer rows than were asked for."""
     with closing(Spool(stage.folder)) as spool:
-        with Dropped(stage.folder) as dropped, Screen(config, stage) as screen:
-            taker = Taker(stage, spool, dropped, config.deduplicate)
+        changed_path = stage.folder / CHANGED
+        with (
+            RowLog(stage.folder / DROPPED) as dropped,
+            RowLog(changed_path) as changed,
+            Processes(config.num_processes) as processes,
+            Screen(config, stage) as screen,
+        ):
+            taker = Taker(config, stage, spool, dropped, changed, processes)
             taken = [taken for taken in _take_all(config, taker, screen) if taken is not None]
+        if not any((each.rules or config.rules).change_text for each in config.sources):
+            changed_path.unlink()
         if not taken:
             raise UserError("Every source is contaminated and was dropped.", f"See {stage.folder / OVERLAPS}.")
         tallies = {each.source.name: Tally() for each in taken}
@@ -58,9 +70,16 @@ def run(config: CurateConfig, stage: StageRun) -> Outcome:
     problems = draw_problems(config.problems, stage.seed, seen, stage.inputs, left_out)
     num_problems = PROBLEMS.write(stage.folder, problems) if config.problems else 0
     certificate = screen.certificate()
-    card = data_card(stage.name, stage.seed, taken, dropped.reasons, tallies, certificate)
+    clashes = conflicts({each.source.name: each.opened.license for each in taken})
+    for clash in clashes:
+        console.print(f"licences: {clash}", markup=False)
+    portraits = [
+        Portrait(each, tallies[each.source.name], dropped.of(each.source.name), changed.of(each.source.name))
+        for each in taken
+    ]
+    card = data_card(stage.name, stage.seed, portraits, seen.shared, clashes, certificate)
     (stage.folder / CARD).write_text(card, encoding="utf-8")
-    outcome = _outcome(taken, dropped.reasons, tallies, num_problems, left_out)
+    outcome = _outcome(portraits, num_problems, left_out, clashes)
     return outcome if certificate is None else _certified(outcome, certificate)
 
 
@@ -105,7 +124,7 @@ def _mixed(
         for number, slot in enumerate(slots, start=1):
             example = Example(slot.id, slot.source, decode(spool.read(slot.place)))
             tallies[slot.source].add(example)
-            seen.add(example.messages)
+            seen.add(example.messages, slot.source)
             yield example
             if number % ROWS_PER_TICK == 0:
                 progress.reach(number, "")
@@ -131,35 +150,43 @@ def _unique(id: str, used: dict[str, int]) -> str:
 
 
 def _outcome(
-    taken: Sequence[Taken],
-    dropped: Mapping[str, Counter[str]],
-    tallies: Mapping[str, Tally],
-    num_problems: int,
-    left_out: Counter[str],
+    portraits: Sequence[Portrait], num_problems: int, left_out: Counter[str], clashes: Sequence[str]
 ) -> Outcome:
     summary = {
-        "rows": sum(each.num_rows for each in taken),
-        "dropped": sum(each.num_read - each.num_usable for each in taken),
-        "turns": sum(sum(tally.turns) for tally in tallies.values()),
-        "characters": sum(sum(tally.characters) for tally in tallies.values()),
+        "rows": sum(each.taken.num_rows for each in portraits),
+        "dropped": sum(each.taken.num_read - each.taken.num_usable for each in portraits),
+        "turns": sum(sum(each.tally.turns) for each in portraits),
+        "characters": sum(sum(each.tally.characters) for each in portraits),
     }
     if num_problems:
         summary["problems"] = num_problems
     if left_out.total():
         summary["problems_left_out"] = left_out.total()
-    sources = {each.source.name: _facts(each, dropped.get(each.source.name, Counter())) for each in taken}
-    return Outcome(counts={**summary, "sources": sources}, summary=summary)
+    counts: dict[str, Any] = {**summary, "sources": {each.name: _facts(each) for each in portraits}}
+    if clashes:
+        counts["license_conflicts"] = list(clashes)
+    return Outcome(counts=counts, summary=summary)
 
 
-def _facts(taken: Taken, reasons: Counter[str]) -> dict[str, Any]:
-    return {
+def _facts(portrait: Portrait) -> dict[str, Any]:
+    taken = portrait.taken
+    facts: dict[str, Any] = {
         "origin": origin(taken),
         "license": taken.opened.license,
         "revision": taken.opened.revision,
+        "digest": taken.digest,
         "format": taken.format.name,
         "read": taken.num_read,
-        "dropped": dict(sorted(reasons.items())),
+        "dropped": dict(sorted(portrait.dropped.counts.items())),
         "not_sampled": taken.num_not_sampled,
         "repeats": taken.num_repeats,
         "rows": taken.num_rows,
+        "words": sum(portrait.tally.words),
     }
+    optional = {
+        "skill": taken.source.skill,
+        "changed": dict(sorted(portrait.changed.counts.items())),
+        "outside_range": taken.num_outside,
+        "strata": taken.strata,
+    }
+    return facts | {key: value for key, value in optional.items() if value}

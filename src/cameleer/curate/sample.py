@@ -3,20 +3,36 @@
 A row's key is a hash of the seed, what the key is for, the source's name and the row's number. Sampling n rows without
 replacement is taking the n smallest keys; shuffling is sorting by other keys. So the outcome depends neither on how
 the rows are divided among readers nor on what else is in the mixture, and only the rows taken so far need be kept.
+
+Pools are divided by prompt instead, by a key that depends on nothing but its words (`prompt_position`).
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from fractions import Fraction
 from hashlib import blake2b
 from typing import Literal, NamedTuple
 
 from cameleer.core.spool import Place
+from cameleer.core.types import Conversation
+from cameleer.core.words import words
 
 
 def random_key(seed: int, purpose: Literal["sample", "order"], source: str, row: int, copy: int = 0) -> int:
     """64 random bits that belong to this row for this purpose; the same on every machine."""
     text = f"{seed}\0{purpose}\0{row}\0{copy}\0{source}"
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
+def prompt_position(messages: Conversation) -> float:
+    """Where in [0, 1) a conversation's prompt falls: a hash of its first user turn's words.
+
+    The same in every source, stage and recipe, whatever the answer, the system turn, case, spaces and marks.
+    """
+    first = next((turn.content for turn in messages if turn.role == "user"), "")
+    digest = blake2b(b" ".join(words(first)), digest_size=8, person=b"prompt").digest()
+    # 53 bits are what a float holds, so that no prompt is rounded up to 1.
+    return (int.from_bytes(digest, "big") >> 11) / (1 << 53)
 
 
 def share_out(total: int, weights: Sequence[float]) -> list[int]:
@@ -65,6 +81,30 @@ class Sample:
     def rows(self) -> list[Candidate]:
         """The rows taken, by key: any first n of them are a sample of n."""
         return sorted(self._kept)[: self._limit]
+
+
+class Strata:
+    """A sample of each stratum, of which proportional shares are taken."""
+
+    def __init__(self, limit: int | None) -> None:
+        # No stratum gives more than all give together.
+        self._samples: defaultdict[str, Sample] = defaultdict(lambda: Sample(limit))
+        self.counts: defaultdict[str, int] = defaultdict(int)
+
+    def sample(self, stratum: str) -> Sample:
+        """The stratum's sample, for one more row of it."""
+        self.counts[stratum] += 1
+        return self._samples[stratum]
+
+    def rows(self, count: int) -> list[Candidate]:
+        """`count` of all rows, shared out to the strata by their sizes, by key."""
+        shares = self.shares(count)
+        return sorted(row for name, share in shares.items() for row in self._samples[name].rows()[:share])
+
+    def shares(self, count: int) -> dict[str, int]:
+        """How many rows each stratum gives of `count`."""
+        names = sorted(self.counts)
+        return dict(zip(names, share_out(count, [self.counts[name] for name in names]), strict=True))
 
 
 def repeated(rows: Sequence[Candidate], count: int) -> list[tuple[int, Candidate]]:

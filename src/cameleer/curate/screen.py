@@ -23,7 +23,12 @@ from cameleer.curate.decontaminate import (
     make_index,
     whole_exclusion,
 )
-from cameleer.curate.take import NOTHING, Exclusion, Taken, Usable, default_id
+from cameleer.curate.take import NOTHING, Exclusion, Taken, Usable, default_id, duplicate_of
+
+
+def near_duplicate_of(source: str, of: str) -> str:
+    """How near-duplicates are counted that a row of a source drops."""
+    return f"near-{duplicate_of(source, of)}"
 
 
 class Screened(NamedTuple):
@@ -38,7 +43,7 @@ class Screen:
 
     def __init__(self, config: CurateConfig, stage: StageRun) -> None:
         self._stack = ExitStack()
-        self._rules = config.decontaminate
+        self._rules, self._num_processes = config.decontaminate, config.num_processes
         self._near: NearDuplicates | None = None
         if config.near_duplicates is not None:
             self._near = NearDuplicates(config.near_duplicates.threshold, stage.folder)
@@ -69,7 +74,7 @@ class Screen:
                 pass
         else:
             noted = self._noted(source, rows)
-            found = compare(source, noted, self._index, self._rules.max_overlap, self._file)
+            found = compare(source, noted, self._index, self._rules.max_overlap, self._file, self._num_processes)
             self._overlaps.append(found)
             announce(found, self._index, self._rules.policy)
             whole = whole_exclusion(found, self._index, self._rules.policy)
@@ -80,7 +85,8 @@ class Screen:
         if self._near is not None:
             for number, found in self._near.duplicates(excluded).items():
                 kept = default_id(found.source, found.row)
-                excluded[number] = Exclusion(f"near-duplicate of {kept} ({found.similarity:.2f})", "near-duplicate")
+                kind = near_duplicate_of(found.source, source)
+                excluded[number] = Exclusion(f"near-duplicate of {kept} ({found.similarity:.2f})", kind)
         return Screened(excluded)
 
     def taken(self, taken: Taken) -> None:

@@ -3,14 +3,20 @@
 A file is told apart by its first bytes, whatever its name: gzip, Parquet, else a JSON array if it begins with `[`, else
 JSONL. A row's number is its line in JSONL and its position elsewhere, both from 1. A bad line or cell costs its row; a
 file that cannot be read on at some point, such as a truncated one, is a UserError.
+
+A source comes in blocks of some rows, lines and Parquet's columns as they are: whoever gets a block makes its rows of
+it (`rows_of`), in this process or in another.
 """
 
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from io import BufferedIOBase
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,11 +31,14 @@ from cameleer.curate.json_array import ArrayError, array_items
 from cameleer.tasks import find_task
 
 ROWS_PER_READ = 1024
+BYTES_PER_BLOCK = 1 << 20
+"""Of lines; a block ends at either bound."""
 MAX_EXCERPT_BYTES = 800
 
 GZIP_MAGIC = b"\x1f\x8b"
 PARQUET_MAGIC = b"PAR1"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+COMMIT = re.compile("[0-9a-f]{40}")
 
 
 class Row(NamedTuple):
@@ -45,16 +54,42 @@ class Row(NamedTuple):
     position: int
 
 
+class Lines(NamedTuple):
+    """Lines of JSONL, of which the first has the number `first`."""
+
+    first: int
+    lines: list[bytes]
+    position: int
+
+
+class Batch(NamedTuple):
+    """Rows as columns, of which the first has the number `first`."""
+
+    first: int
+    columns: pa.RecordBatch
+
+
+Block = Lines | Batch | list[Row]
+
+
 @dataclass(frozen=True)
 class OpenSource:
-    """A source to read once. `where` names it in errors; `total` is the last row's position, in `unit`s."""
+    """A source to read once. `where` names it in errors; `total` is the last row's position, in `unit`s.
+
+    `only` are the values that its rows' columns hold; the blocks have others too.
+    """
 
     where: str
-    rows: Iterator[Row]
+    blocks: Iterator[Block]
     total: int
     unit: str
     revision: str | None = None
     license: str | None = None
+    only: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @cached_property
+    def rows(self) -> Iterator[Row]:
+        return (row for block in self.blocks for row in rows_of(block, self.only))
 
 
 def open_source(source: Source, path: Path | None, count: int | None, seed: int) -> OpenSource:
@@ -74,14 +109,19 @@ def open_source(source: Source, path: Path | None, count: int | None, seed: int)
 
 
 def _only_where(opened: OpenSource, where: Mapping[str, str]) -> OpenSource:
-    """The rows whose columns hold the given values. What is no object cannot be told to belong elsewhere, and stays."""
-    rows = (
-        row
-        for row in opened.rows
-        if row.value is None or all(row.value.get(column) == value for column, value in where.items())
-    )
     words = ", ".join(f"{column} = '{value}'" for column, value in where.items())
-    return replace(opened, rows=rows, where=f"{opened.where} where {words}")
+    return replace(opened, only=where, where=f"{opened.where} where {words}")
+
+
+def rows_of(block: Block, only: Mapping[str, str]) -> Iterator[Row]:
+    """The rows of a block whose columns hold some values. What is no object cannot be told to belong elsewhere."""
+    if isinstance(block, Lines):
+        rows = _line_rows(block)
+    else:
+        rows = _batch_rows(block) if isinstance(block, Batch) else iter(block)
+    for row in rows:
+        if row.value is None or all(row.value.get(column) == value for column, value in only.items()):
+            yield row
 
 
 def _open_file(source: Source, path: Path) -> OpenSource:
@@ -102,17 +142,17 @@ def _open_file(source: Source, path: Path) -> OpenSource:
     return OpenSource(where, _read_json(path, where), size // 1_000_000 + 1, "MB", license=source.license)
 
 
-def _read_json(path: Path, where: str) -> Iterator[Row]:
-    """The rows of a JSONL file or of a JSON array, gzipped or not."""
+def _read_json(path: Path, where: str) -> Iterator[Block]:
+    """The blocks of a JSONL file or of a JSON array, gzipped or not."""
     with path.open("rb") as raw:
         zipped = raw.read(len(GZIP_MAGIC)) == GZIP_MAGIC
         raw.seek(0)
         stream = gzip.GzipFile(fileobj=raw) if zipped else raw
         try:
             if _begins_array(stream):
-                yield from _array_rows(stream, lambda: raw.tell() // 1_000_000, where)
+                yield from _row_blocks(_array_rows(stream, lambda: raw.tell() // 1_000_000, where))
             else:
-                yield from _line_rows(stream, lambda: raw.tell() // 1_000_000)
+                yield from _line_blocks(stream, lambda: raw.tell() // 1_000_000)
         except (EOFError, gzip.BadGzipFile, zlib.error) as failure:
             raise UserError(f"{where}: damaged gzip file: {failure}") from None
 
@@ -126,11 +166,30 @@ def _begins_array(stream: BufferedIOBase) -> bool:
     return first == b"["
 
 
-def _line_rows(stream: BufferedIOBase, position: Callable[[], int]) -> Iterator[Row]:
-    for number, line in enumerate(stream, start=1):
+def _line_blocks(stream: BufferedIOBase, position: Callable[[], int]) -> Iterator[Lines]:
+    lines: list[bytes] = []
+    first, size = 1, 0
+    for line in stream:
+        lines.append(line)
+        size += len(line)
+        if len(lines) == ROWS_PER_READ or size >= BYTES_PER_BLOCK:
+            yield Lines(first, lines, position())
+            first, size, lines = first + len(lines), 0, []
+    if lines:
+        yield Lines(first, lines, position())
+
+
+def _row_blocks(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    rows = iter(rows)
+    while block := list(islice(rows, ROWS_PER_READ)):
+        yield block
+
+
+def _line_rows(block: Lines) -> Iterator[Row]:
+    for number, line in enumerate(block.lines, start=block.first):
         text = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
         if not text.isspace():
-            yield _line_row(number, text, position())
+            yield _line_row(number, text, block.position)
 
 
 def _line_row(number: int, line: bytes, position: int) -> Row:
@@ -169,8 +228,8 @@ def _open_parquet(source: Source, path: Path, where: str) -> OpenSource:
         file = pq.ParquetFile(path, page_checksum_verification=True)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as failure:
         raise UserError(f"{where}: not a readable Parquet file: {failure}") from None
-    rows = _batch_rows(_parquet_batches(file, where))
-    return OpenSource(where, rows, max(file.metadata.num_rows, 1), "rows", license=source.license)
+    blocks = _batches(_parquet_batches(file, where))
+    return OpenSource(where, blocks, max(file.metadata.num_rows, 1), "rows", license=source.license)
 
 
 def _parquet_batches(file: pq.ParquetFile, where: str) -> Iterator[pa.RecordBatch]:
@@ -188,19 +247,31 @@ def _parquet_batches(file: pq.ParquetFile, where: str) -> Iterator[pa.RecordBatc
             count += batch.num_rows
 
 
-def _batch_rows(batches: Iterable[pa.RecordBatch | pa.Table]) -> Iterator[Row]:
-    number = 0
-    for batch in batches:
-        try:
-            values = batch.to_pylist()
-        except UnicodeDecodeError:
-            values = [_value_or_none(batch, i) for i in range(batch.num_rows)]
-        for value in values:
-            number += 1
-            yield _problem(number, "not UTF-8", b"", number) if value is None else Row(number, value, "", "", number)
+def _batches(some: Iterable[pa.RecordBatch]) -> Iterator[Batch]:
+    first = 1
+    for columns in some:
+        yield Batch(first, columns)
+        first += columns.num_rows
 
 
-def _value_or_none(batch: pa.RecordBatch | pa.Table, i: int) -> dict[str, Any] | None:
+def _compact(tables: Iterable[pa.Table]) -> Iterator[pa.RecordBatch]:
+    """The batches of tables that are windows on a larger one: another process would be sent all that is behind them."""
+    for table in tables:
+        for batch in table.to_batches():
+            yield pa.ipc.read_record_batch(batch.serialize(), batch.schema)
+
+
+def _batch_rows(block: Batch) -> Iterator[Row]:
+    batch = block.columns
+    try:
+        values = batch.to_pylist()
+    except UnicodeDecodeError:
+        values = [_value_or_none(batch, i) for i in range(batch.num_rows)]
+    for number, value in enumerate(values, start=block.first):
+        yield _problem(number, "not UTF-8", b"", number) if value is None else Row(number, value, "", "", number)
+
+
+def _value_or_none(batch: pa.RecordBatch, i: int) -> dict[str, Any] | None:
     try:
         return batch.slice(i, 1).to_pylist()[0]
     except UnicodeDecodeError:
@@ -215,7 +286,8 @@ def _open_task(source: Source, task: str, count: int, seed: int) -> OpenSource:
     except UserError as failure:
         raise UserError(f"{where}: {failure.what}", failure.hint) from None
     rows = (Row(number, _problem_value(each), "", "", number) for number, each in enumerate(problems, start=1))
-    return OpenSource(where, rows, count, "rows", license=source.license or "generated by Cameleer")
+    license = source.license or "generated by Cameleer"
+    return OpenSource(where, _row_blocks(rows), count, "rows", license=license)
 
 
 def _problem_value(problem: Problem) -> dict[str, Any]:
@@ -239,9 +311,26 @@ def _open_dataset(source: Source, dataset: str) -> OpenSource:
             "Without a network, set HF_HUB_OFFLINE=1 to use what was downloaded before at once.",
         ) from None
     assert isinstance(table, Dataset), type(table)
-    rows = _batch_rows(table.with_format("arrow").iter(batch_size=ROWS_PER_READ))
+    read = _read_commit(table)
+    pinned = commit or (source.revision if source.revision and COMMIT.fullmatch(source.revision) else None)
+    if read is not None and pinned is not None and read != pinned:
+        raise UserError(
+            f"{where}: revision {source.revision or 'main'} ({pinned}) cannot be had; the cache holds {read}.",
+            "The hub may have lost it, or the network may be down. Name a revision that is there.",
+        )
+    blocks = _batches(_compact(table.with_format("arrow").iter(batch_size=ROWS_PER_READ)))
     total = max(table.num_rows, 1)
-    return OpenSource(where, rows, total, "rows", commit, source.license or license or table.info.license or None)
+    license = source.license or license or table.info.license or None
+    return OpenSource(where, blocks, total, "rows", commit or read, license)
+
+
+def _read_commit(table: Any) -> str | None:
+    """The commit of the files that a dataset was made from, by where the cache keeps it; None where that is not said.
+
+    Where the hub refuses a revision, the library takes any that it has in its cache.
+    """
+    parts = [part for file in table.cache_files for part in Path(file["filename"]).parts]
+    return next((part for part in reversed(parts) if COMMIT.fullmatch(part)), None)
 
 
 def _commit_and_license(dataset: str, revision: str | None) -> tuple[str | None, str | None]:

@@ -1,28 +1,36 @@
-"""From a source to the rows that it gives: convert or drop each row, drop duplicates, sample the number asked for."""
+"""From a source to the rows that it gives: convert or drop each row, drop duplicates, sample the number asked for.
+
+Blocks of rows are converted in as many processes as there are (`shard`); all that follows is done here, row by row in
+their order. A source's digest is SHA-256 over those of its conversations as they were read (BLAKE2b, 16 bytes), in
+order, before rules, duplicates and sampling: what it held, wherever it came from.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from hashlib import blake2b
-from itertools import chain, islice
+from functools import partial
+from hashlib import blake2b, sha256
+from itertools import chain
 from types import MappingProxyType
 from typing import NamedTuple
 
 from cameleer.core.errors import UserError
-from cameleer.core.spool import Spool, decode, encode
+from cameleer.core.log import console
+from cameleer.core.processes import Processes
+from cameleer.core.spool import Spool, decode
 from cameleer.core.stage import StageRun
 from cameleer.core.types import Conversation
-from cameleer.curate.config import Source
-from cameleer.curate.dropped import DROPPED, Dropped, DroppedRow, excerpt
-from cameleer.curate.formats import Format, RowError, confirm, convert, own_id, recognise
+from cameleer.curate.config import CurateConfig, Source
+from cameleer.curate.dropped import CHANGED, DROPPED, LoggedRow, RowLog
+from cameleer.curate.formats import Format, confirm, recognise
 from cameleer.curate.progress import Progress
-from cameleer.curate.sample import Candidate, Sample, random_key
-from cameleer.curate.sources import OpenSource, Row, open_source
+from cameleer.curate.sample import Candidate, Strata
+from cameleer.curate.shard import Made, Way, convert_block
+from cameleer.curate.sources import Block, OpenSource, Row, open_source, rows_of
 
 ROWS_TO_RECOGNISE = 100
 """A source's format is decided by this many of its first rows."""
 
-ROWS_PER_TICK = 256
 MAX_SHOWN_REASONS = 5
 
 
@@ -56,6 +64,12 @@ class Taken:
     num_usable: int
     num_rows: int
     rows: list[Candidate]
+    digest: str
+    """Of the conversations read: see the module."""
+    num_outside: int
+    """Rows whose prompts are not in the source's range; they count nowhere else."""
+    strata: dict[str, int]
+    """Distinct rows taken by value of the column that the sample is stratified by."""
 
     @property
     def num_repeats(self) -> int:
@@ -68,16 +82,18 @@ class Taken:
 
 @dataclass
 class _Reading:
-    """A source being read, of which `first` are the rows that told its format."""
+    """A source being read."""
 
     source: Source
     opened: OpenSource
-    format: Format
+    way: Way
     first: list[Row]
-    sample: Sample
+    """The rows that told the format."""
+    strata: Strata
     excluded: Mapping[int, Exclusion]
     num_read: int = 0
     num_usable: int = 0
+    num_outside: int = 0
     seen: set[bytes] = field(default_factory=set[bytes])
     """Digests of the usable rows, where duplicates are looked for."""
 
@@ -85,24 +101,26 @@ class _Reading:
 class Taker:
     """Takes rows from one source after another; `deduplicate` keeps the first of equal conversations."""
 
-    def __init__(self, stage: StageRun, spool: Spool, dropped: Dropped, deduplicate: bool) -> None:
-        self._stage, self._spool, self._dropped, self._deduplicate = stage, spool, dropped, deduplicate
+    def __init__(
+        self,
+        config: CurateConfig,
+        stage: StageRun,
+        spool: Spool,
+        dropped: RowLog,
+        changed: RowLog,
+        processes: Processes,
+    ) -> None:
+        self._config, self._stage, self._spool = config, stage, spool
+        self._dropped, self._changed, self._processes = dropped, changed, processes
         self._given: dict[bytes, str] = {}
         """Digest of every conversation that the mixture has so far, and the source that gave it."""
 
     def conversations(self, source: Source, count: int | None) -> Iterator[Usable]:
-        """The rows of a source that are conversations, before any is taken."""
+        """The rows of a source that are conversations and that no rule drops, before any is taken."""
         reading = self._open(source, count, NOTHING)
-        with Progress(f"compare {source.name} ({reading.opened.unit})", reading.opened.total) as progress:
-            for row in chain(reading.first, reading.opened.rows):
-                reading.num_read += 1
-                if reading.num_read % ROWS_PER_TICK == 0:
-                    progress.reach(row.position, f"{reading.num_read} rows")
-                try:
-                    messages = decode(_record(row, reading.format))
-                except RowError:
-                    continue  # Taking the source drops it with its reason.
-                yield Usable(row.number, _row_id(reading, row), messages)
+        for made in self._made(reading, f"compare {source.name}"):
+            if made.record is not None and not made.reason:
+                yield Usable(made.number, _row_id(source.name, made), decode(made.record))
 
     def take(self, source: Source, count: int | None, excluded: Mapping[int, Exclusion] = NOTHING) -> Taken:
         """Read a source to its end and choose its rows: `count` of them, or what its config says where that is None.
@@ -111,17 +129,28 @@ class Taker:
         give, or none.
         """
         reading = self._open(source, count, excluded)
-        opened, format = reading.opened, reading.format
-        with Progress(f"read {source.name} ({opened.unit})", opened.total) as progress:
-            for row in chain(reading.first, opened.rows):
-                self._read(reading, row)
-                if reading.num_read % ROWS_PER_TICK == 0:
-                    progress.reach(row.position, f"{reading.num_read} rows, {reading.num_usable} usable")
+        digest = sha256()
+        for made in self._made(reading, f"read {source.name}"):
+            if made.record is not None:
+                digest.update(blake2b(made.before, digest_size=16).digest() if made.before else made.digest)
+            self._read(reading, made)
         num_rows = self._num_rows(reading, count)
-        rows = reading.sample.rows()[:num_rows]
+        self._tell(reading)
+        rows = reading.strata.rows(num_rows)
         self._given.update((row.digest, source.name) for row in rows)
-        unused = _unused_columns(reading.first, format)
-        return Taken(source, opened, format, unused, reading.num_read, reading.num_usable, num_rows, rows)
+        return Taken(
+            source,
+            reading.opened,
+            reading.way.format,
+            _unused_columns(source, reading),
+            reading.num_read,
+            reading.num_usable,
+            num_rows,
+            rows,
+            digest.hexdigest(),
+            reading.num_outside,
+            reading.strata.shares(num_rows) if source.stratify is not None else {},
+        )
 
     def drop(self, source: Source, why: Exclusion) -> None:
         """Drop all rows of a source. Raises UserError where the recipe says how many it must give."""
@@ -132,44 +161,77 @@ class Taker:
                 "Remove the source, or set decontaminate.policy to 'remove' or 'report'.",
             )
         reading = self._open(source, None, NOTHING)
-        for row in chain(reading.first, reading.opened.rows):
-            self._drop(reading, row, why.reason, why.kind)
+        for made in self._made(reading, f"drop {source.name}"):
+            self._drop(source, made, why.reason, why.kind)
 
     def _open(self, source: Source, count: int | None, excluded: Mapping[int, Exclusion]) -> _Reading:
         opened = open_source(source, self._stage.inputs.get(source.name), count, self._stage.seed)
-        first = list(islice(opened.rows, ROWS_TO_RECOGNISE))
-        return _Reading(source, opened, _recognise(source, first, opened.where), first, Sample(count), excluded)
+        first: list[Row] = []
+        for block in opened.blocks:
+            first += rows_of(block, opened.only)
+            if len(first) >= ROWS_TO_RECOGNISE:
+                break
+        way = Way(
+            source.name,
+            self._stage.seed,
+            _recognise(source, first[:ROWS_TO_RECOGNISE], opened.where),
+            source.fields is None,
+            opened.only,
+            source.rules if source.rules is not None else self._config.rules,
+            source.prompt_range,
+            source.stratify,
+        )
+        limit = count if count is not None else source.max_count
+        return _Reading(source, opened, way, first, Strata(limit), excluded)
 
-    def _read(self, reading: _Reading, row: Row) -> None:
+    def _made(self, reading: _Reading, label: str) -> Iterator[Made]:
+        """What the rows of a source become, in order, counted on the way; rows outside its range are only counted."""
+        opened = reading.opened
+        blocks: Iterator[Block] = chain([reading.first], opened.blocks)
+        with Progress(f"{label} ({opened.unit})", opened.total) as progress:
+            for block in self._processes.map(partial(convert_block, reading.way), blocks):
+                for made in block:
+                    if made.is_outside:
+                        reading.num_outside += 1
+                        continue
+                    reading.num_read += 1
+                    yield made
+                if block:
+                    progress.reach(block[-1].position, f"{reading.num_read} rows")
+
+    def _read(self, reading: _Reading, made: Made) -> None:
         """Offer one row to the sample, or drop it."""
-        reading.num_read += 1
-        try:
-            record = _record(row, reading.format)
-            digest = blake2b(record, digest_size=16).digest()
-            if self._deduplicate:
-                self._check_new(reading, digest)
-        except RowError as error:
-            self._drop(reading, row, error.reason)
+        source = reading.source
+        if made.changed and made.before is not None:
+            names = ", ".join(made.changed)
+            row = LoggedRow(source.name, _row_id(source.name, made), made.number, names, record=made.before)
+            self._changed.add(row, *made.changed)
+        reason = made.reason or (self._duplicate(reading, made.digest) if self._config.deduplicate else "")
+        if reason or made.record is None:
+            self._drop(source, made, reason)
             return
-        if row.number in reading.excluded:
-            self._drop(reading, row, *reading.excluded[row.number])
+        if made.number in reading.excluded:
+            self._drop(source, made, *reading.excluded[made.number])
             return
         reading.num_usable += 1
-        key = random_key(self._stage.seed, "sample", reading.source.name, row.number)
-        if reading.sample.admits(key, row.number):
-            id = own_id(row.value or {}, reading.format)
-            reading.sample.offer(Candidate(key, row.number, digest, id, self._spool.append(record)))
+        sample = reading.strata.sample(made.stratum)
+        if sample.admits(made.key, made.number):
+            place = self._spool.append(made.record)
+            sample.offer(Candidate(made.key, made.number, made.digest, made.own_id, place))
 
-    def _check_new(self, reading: _Reading, digest: bytes) -> None:
+    def _duplicate(self, reading: _Reading, digest: bytes) -> str:
+        """What a conversation is a duplicate of; nothing for a new one."""
+        name = reading.source.name
         if digest in reading.seen:
-            raise RowError("duplicate within the source")
+            return duplicate_of(name, name)
         if digest in self._given:
-            raise RowError(f"duplicate of a row of '{self._given[digest]}'")
+            return duplicate_of(self._given[digest], name)
         reading.seen.add(digest)
+        return ""
 
-    def _drop(self, reading: _Reading, row: Row, reason: str, kind: str | None = None) -> None:
-        begins = excerpt(row.text if row.value is None else row.value)
-        self._dropped.add(DroppedRow(reading.source.name, _row_id(reading, row), row.number, reason, begins), kind)
+    def _drop(self, source: Source, made: Made, reason: str, kind: str | None = None) -> None:
+        row = LoggedRow(source.name, _row_id(source.name, made), made.number, reason, made.excerpt, made.record)
+        self._dropped.add(row, kind or reason)
 
     def _num_rows(self, reading: _Reading, count: int | None) -> int:
         """How many rows the source gives. Raises UserError if they are none, or more than it can give."""
@@ -180,6 +242,7 @@ class Taker:
         if count is None:
             exact = Fraction(str(source.fraction or 1)) * usable
             count = (2 * exact.numerator + exact.denominator) // (2 * exact.denominator)
+            count = min(count, source.max_count or count)
         if count == 0:
             raise UserError(f"{where}: fraction = {source.fraction} of {usable} usable rows is no row.", "Raise it.")
         if count > usable and not source.upsample:
@@ -188,18 +251,35 @@ class Taker:
                 f"{where}: {count} rows are asked for, but only {usable} are usable: {found}.",
                 f"Lower {'num_rows or its weight' if source.weight else 'count'}{repeat}.\n{self._look_up()}",
             )
+        if source.stratify is not None and not any(source.stratify in (row.value or {}) for row in reading.first):
+            columns = ", ".join(dict.fromkeys(column for row in reading.first for column in row.value or {}))
+            raise UserError(
+                f"{where}: stratify names the column '{source.stratify}', which is not there.", f"Columns: {columns}."
+            )
         return count
 
+    def _tell(self, reading: _Reading) -> None:
+        """Say which rows were dropped and changed, if any were."""
+        name, where = reading.source.name, reading.opened.where
+        for log, what, file in ((self._dropped, "dropped", DROPPED), (self._changed, "changed", CHANGED)):
+            reasons = log.of(name)
+            if reasons.counts:
+                shown = reasons.shown(MAX_SHOWN_REASONS)
+                console.print(f"{where}: of {reading.num_read} rows {what} (see {file}): {shown}", markup=False)
+
     def _reasons(self, source: str) -> str:
-        reasons = self._dropped.reasons.get(source)
-        if not reasons:
+        reasons = self._dropped.of(source)
+        if not reasons.counts:
             return "none was dropped"
-        shown = [f"{reason} ({times})" for reason, times in reasons.most_common(MAX_SHOWN_REASONS)]
-        others = [f"{len(reasons) - len(shown)} other reasons"] if len(reasons) > len(shown) else []
-        return f"{reasons.total()} were dropped: {', '.join(shown + others)}"
+        return f"{reasons.counts.total()} were dropped: {reasons.shown(MAX_SHOWN_REASONS)}"
 
     def _look_up(self) -> str:
         return f"Every dropped row with its reason is in {self._stage.folder / DROPPED}."
+
+
+def duplicate_of(source: str, of: str) -> str:
+    """The reason that drops a row of the source `of`: an equal row that another one gives, or its own."""
+    return "duplicate within the source" if source == of else f"duplicate of a row of '{source}'"
 
 
 def default_id(source: str, row: int) -> str:
@@ -207,10 +287,9 @@ def default_id(source: str, row: int) -> str:
     return f"{source}/{row}"
 
 
-def _row_id(reading: _Reading, row: Row) -> str:
+def _row_id(source: str, made: Made) -> str:
     """The row's own id, else its source and number."""
-    own = own_id(row.value, reading.format) if row.value is not None else None
-    return own or default_id(reading.source.name, row.number)
+    return made.own_id or default_id(source, made.number)
 
 
 def _recognise(source: Source, first: Sequence[Row], where: str) -> Format:
@@ -230,16 +309,7 @@ def _recognise(source: Source, first: Sequence[Row], where: str) -> Format:
     return format
 
 
-def _record(row: Row, format: Format) -> bytes:
-    """A row's conversation as the spool keeps it. Raises RowError where it has none."""
-    if row.value is None:
-        raise RowError(row.problem)
-    try:
-        return encode(convert(row.value, format))
-    except UnicodeEncodeError:
-        raise RowError("content is not valid Unicode") from None
-
-
-def _unused_columns(first: Sequence[Row], format: Format) -> list[str]:
-    columns = dict.fromkeys(column for row in first if row.value is not None for column in row.value)
-    return [column for column in columns if column not in format.columns]
+def _unused_columns(source: Source, reading: _Reading) -> list[str]:
+    columns = dict.fromkeys(column for row in reading.first for column in row.value or {})
+    used = {*reading.way.format.columns, *source.where, source.stratify}
+    return [column for column in columns if column not in used]

@@ -158,8 +158,9 @@ def _source(recipe: Recipe, source: Source, share: int | None, notes: list[str])
     if share is None and (rows is None or source.where):
         what = "its part" if source.where else f"'{source.dataset or source.file}'"
         raise UserError(f"source '{source.name}': how many rows {what} has is not known here.", "Set its count.")
-    count = share if share is not None else round((source.fraction or 1) * (rows or 0))
-    return count, size
+    start, end = source.prompt_range or (0, 1)
+    found = round((source.fraction or 1) * (end - start) * (rows or 0))
+    return share if share is not None else min(found, source.max_count or found), size
 
 
 def _dataset(name: str, notes: list[str]) -> tuple[int | None, float]:
@@ -286,7 +287,8 @@ def _problem_rows(recipe: Recipe, source: ProblemSource, notes: list[str]) -> tu
         made = problems_of(recipe, source.problems)
         return source.count or made.count, made.bytes / made.count
     rows, size = _dataset(source.dataset, notes) if source.dataset else _file(recipe.folder / str(source.file), notes)
-    count = source.count or rows
+    start, end = source.prompt_range or (0, 1)
+    count = source.count or (None if rows is None else round((end - start) * rows))
     if count is None:
         raise UserError(f"problems '{source.name}': how many there are is not known here.", "Set their count.")
     return count, size

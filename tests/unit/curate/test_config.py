@@ -95,7 +95,7 @@ def test_row_counts(sources: list[dict[str, Any]], settings: dict[str, Any], cou
         ),
         ([{"file": "a", "fields": {"messages": "m", "input": "i"}}], {}, "messages holds the whole conversation"),
         ([{"task": "word-arithmetic"}], {}, "the task 'word-arithmetic' has problems without end; set count or weight"),
-        ([{"task": "word-arithmetic", "count": 2, "upsample": True}], {}, "needs neither fields nor upsample"),
+        ([{"task": "word-arithmetic", "count": 2, "upsample": True}], {}, "upsample is for recorded rows"),
         ([{"file": "a", "task_version": 1}], {}, "task_version = 1 without a task; remove it"),
         ([{"task": "word-arithmetik", "count": 2}], {}, "Did you mean 'word-arithmetic'?; tasks to train on: "),
         (

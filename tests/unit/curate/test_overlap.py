@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from overlap_reference import overlaps, tokens
 
+from cameleer.core import rolling
 from cameleer.core.words import words
-from cameleer.curate import overlap, rolling
+from cameleer.curate import overlap
 from cameleer.curate.config import MatchMode
 from cameleer.curate.overlap import Index, Item, find_matches
 

@@ -72,12 +72,14 @@ def test_all_rows_of_a_source_exactly_and_shuffled(tmp_path: Path) -> None:
                 "origin": "file a.jsonl",
                 "license": None,
                 "revision": None,
+                "digest": outcome.counts["sources"]["a"]["digest"],
                 "format": "prompt + completion",
                 "read": 50,
                 "dropped": {},
                 "not_sampled": 0,
                 "repeats": 0,
                 "rows": 50,
+                "words": 400,
             }
         },
     }
@@ -242,15 +244,19 @@ def test_ids_stay_unique_where_rows_share_one_or_look_alike(tmp_path: Path) -> N
     assert sorted(row.id for row in mixture(tmp_path)) == ["x", "x#2", "x#2#2", "x#3", "x#4"]
 
 
-def test_a_mixed_schema_loses_no_row_silently(tmp_path: Path) -> None:
+def test_a_mixed_schema_loses_no_row_silently(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     chats = [
         {"messages": [{"role": "user", "content": str(i)}, {"role": "assistant", "content": "yes"}]} for i in range(150)
     ]
     save(tmp_path, "a.jsonl", chats + [pair(i) for i in range(5)])
     outcome = curate(tmp_path, {"file": "a.jsonl"})
     facts = outcome.counts["sources"]["a"]
-    assert (facts["read"], facts["rows"], facts["dropped"]) == (155, 150, {"missing column 'messages'": 5})
+    reason = "mixed schemas: prompt + completion, where the source has messages"
+    assert (facts["read"], facts["rows"], facts["dropped"]) == (155, 150, {reason: 5})
     assert [row["row"] for row in dropped(tmp_path)] == [151, 152, 153, 154, 155]
+    said = " ".join(capsys.readouterr().err.split())
+    assert "source 'a'" in said
+    assert f"of 155 rows dropped (see dropped.parquet): {reason} (5, first in row 151)" in said
 
 
 def test_named_fields_are_read(tmp_path: Path) -> None:
@@ -279,7 +285,7 @@ def test_the_card_tells_what_is_in_and_what_is_out(tmp_path: Path) -> None:
     assert "1 conversation from 1 source, shuffled with seed 0." in card
     assert "| a\\|b | file a\\|b.jsonl | odc-by | 2 | 1 | 0 | 0 | 1 | 100.0% |" in card
     assert "| empty assistant turn | 1 |" in card
-    assert "Read as `prompt + completion`." in card
+    assert "Read as `prompt + completion`; digest `" in card
     assert "Columns that were not used: `topic`." in card
     assert "`````text\n```py\n````\n" in card
     assert "\n… 1,411 more characters\n`````" in card
@@ -299,8 +305,8 @@ class TestRefusals:
         message = self.refusal(tmp_path, {"file": "a.jsonl", "count": 11})
         assert f"source 'a' ({tmp_path / 'a.jsonl'}): 11 rows are asked for, but only 10 are usable" in message
         assert (
-            "13 rows were read and 3 were dropped: duplicate within the source (2), missing column 'completion' (1)"
-            in message
+            "13 rows were read and 3 were dropped: duplicate within the source (2, first in row 11), "
+            "missing column 'completion' (1, first in row 13)" in message
         )
         assert "Lower count, or set upsample = true to repeat rows." in message
         assert str(tmp_path / "out" / DROPPED) in message
@@ -314,9 +320,8 @@ class TestRefusals:
 
     def test_no_usable_row(self, tmp_path: Path) -> None:
         save(tmp_path, "a.jsonl", [{"messages": [{"role": "user", "content": "?"}]}] * 4)
-        assert "no usable row: 4 rows were read and 4 were dropped: no assistant turn (4)." in self.refusal(
-            tmp_path, {"file": "a.jsonl"}
-        )
+        message = self.refusal(tmp_path, {"file": "a.jsonl"})
+        assert "no usable row: 4 rows were read and 4 were dropped: no assistant turn (4, first in row 1)." in message
 
     def test_a_fraction_of_no_row(self, tmp_path: Path) -> None:
         save(tmp_path, "a.jsonl", [pair(i) for i in range(10)])
@@ -327,7 +332,7 @@ class TestRefusals:
     def test_many_reasons_are_summed_up(self, tmp_path: Path) -> None:
         rows = [{"messages": [{"role": f"r{i}", "content": "?"}]} for i in range(9)]
         save(tmp_path, "a.jsonl", rows)
-        assert "unknown role 'r4' (1), 4 other reasons." in self.refusal(tmp_path, {"file": "a.jsonl"})
+        assert "unknown role 'r4' (1, first in row 5), 4 other reasons." in self.refusal(tmp_path, {"file": "a.jsonl"})
 
     @pytest.mark.parametrize(
         ("name", "content", "fault"),
@@ -361,7 +366,7 @@ class TestRefusals:
         save(tmp_path, "a.jsonl", [pair(i) for i in range(3)])
         message = self.refusal(tmp_path, {"file": "a.jsonl"}, {"file": "a.jsonl", "name": "b"})
         assert "source 'b'" in message
-        assert "duplicate of a row of 'a' (3)" in message
+        assert "duplicate of a row of 'a' (3, first in row 1)" in message
 
 
 def test_long_work_shows_its_progress(

@@ -1,0 +1,116 @@
+"""From a block of a source's rows to what each becomes: a function of the block alone, in this process or another.
+
+A row becomes a conversation by the source's format and rules, or gets the reason why it is none. What depends on other
+rows (duplicates, samples, overlaps) is decided by whoever gets the results, in the order of the rows: so they are the
+same however many processes there are and wherever one block ends and the next begins.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+from cameleer.core.spool import encode
+from cameleer.core.types import Conversation
+from cameleer.curate.config import Rules
+from cameleer.curate.dropped import excerpt
+from cameleer.curate.formats import Format, RowError, check, convert, own_id, recognised
+from cameleer.curate.rules import changed, objection
+from cameleer.curate.sample import prompt_position, random_key
+from cameleer.curate.sources import Block, Row, rows_of
+
+
+@dataclass(frozen=True)
+class Way:
+    """What turns a source's rows into conversations."""
+
+    source: str
+    seed: int
+    format: Format
+    is_recognised: bool
+    """Whether the format was found by the rows' columns and not named by the recipe."""
+    only: Mapping[str, str]
+    rules: Rules
+    prompt_range: tuple[float, float] | None
+    stratify: str | None
+
+
+class Made(NamedTuple):
+    """What a row became. `record` is its conversation (`core.spool`); None where it is none, for the `reason`.
+
+    A conversation that a rule drops has both. `before` is the record before rules `changed` it.
+    """
+
+    number: int
+    position: int
+    own_id: str | None
+    record: bytes | None = None
+    reason: str = ""
+    excerpt: str = ""
+    digest: bytes = b""
+    key: int = 0
+    stratum: str = ""
+    before: bytes | None = None
+    changed: tuple[str, ...] = ()
+    is_outside: bool = False
+    """Whether its prompt is not in the source's range: it is none of the source's rows."""
+
+
+def convert_block(way: Way, block: Block) -> list[Made]:
+    """What the rows of a block become, in order."""
+    return list(_made(way, block))
+
+
+def _made(way: Way, block: Block) -> Iterator[Made]:
+    for row in rows_of(block, way.only):
+        id = own_id(row.value, way.format) if row.value is not None else None
+        try:
+            yield _usable(way, row, id)
+        except RowError as error:
+            begins = excerpt(row.text if row.value is None else row.value)
+            yield Made(row.number, row.position, id, reason=error.reason, excerpt=begins)
+
+
+def _usable(way: Way, row: Row, id: str | None) -> Made:
+    """The row's conversation, which a rule may yet drop. Raises RowError where there is none."""
+    if row.value is None:
+        raise RowError(row.problem)
+    read = _converted(way, row.value)
+    conversation, names = changed(read, way.rules)
+    before = _record(read) if names else None
+    if names:
+        check(conversation)
+    if way.prompt_range is not None:
+        start, end = way.prompt_range
+        if not start <= prompt_position(conversation) < end:
+            return Made(row.number, row.position, id, is_outside=True)
+    record = _record(conversation)
+    return Made(
+        row.number,
+        row.position,
+        id,
+        record,
+        objection(conversation, way.rules) or "",
+        digest=blake2b(record, digest_size=16).digest(),
+        key=random_key(way.seed, "sample", way.source, row.number),
+        stratum="" if way.stratify is None else str(row.value.get(way.stratify)),
+        before=before,
+        changed=tuple(names),
+    )
+
+
+def _converted(way: Way, value: Mapping[str, Any]) -> Conversation:
+    try:
+        return convert(value, way.format)
+    except RowError as error:
+        other = recognised(value) if way.is_recognised else None
+        if other in (None, way.format):
+            raise
+        raise RowError(f"mixed schemas: {other.name}, where the source has {way.format.name}") from error
+
+
+def _record(conversation: Conversation) -> bytes:
+    try:
+        return encode(conversation)
+    except UnicodeEncodeError:
+        raise RowError("content is not valid Unicode") from None
