@@ -110,7 +110,7 @@ def status(folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run fol
 @app.command(name="eval")
 def evaluate(
     models: Annotated[
-        list[str], typer.Argument(metavar="MODEL...", help="Model specs: folders, hub ids, pypi:PACKAGE.")
+        list[str], typer.Argument(metavar="MODEL...", help="Model specs: folders, hub ids, pypi:PACKAGE, tiny:KIND.")
     ],
     suite: Annotated[list[str], typer.Option(metavar="SUITE|TASK", help="A suite or a task; may be repeated.")],
     num_items: Annotated[
@@ -200,7 +200,7 @@ def fetch(
 
 @app.command()
 def chat(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model spec: folder, hub id, pypi:PACKAGE.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model spec: folder, hub id, pypi:PACKAGE, tiny:KIND.")],
     chat_template: Template = "model",
 ) -> None:
     """Talk with a model in the terminal."""

