@@ -200,7 +200,7 @@ def fetch(
 
 @app.command()
 def chat(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model spec: folder, hub id, pypi:PACKAGE, tiny:KIND.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder, hub id, pypi:PACKAGE, tiny:KIND.")],
     chat_template: Template = "model",
 ) -> None:
     """Talk with a model in the terminal."""
