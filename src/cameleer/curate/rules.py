@@ -25,7 +25,7 @@ from dataclasses import replace
 from functools import cache
 
 from cameleer.core.types import Conversation
-from cameleer.core.words import words
+from cameleer.core.words import closed, words
 from cameleer.curate.config import Rules
 from cameleer.curate.language import language_of
 from cameleer.verify.refusal import is_refusal_by_keywords
@@ -54,9 +54,11 @@ def changed(conversation: Conversation, rules: Rules) -> tuple[Conversation, lis
     names: list[str] = []
     for name, change in CHANGES.items():
         if getattr(rules, name):
-            after = tuple(replace(turn, content=change(turn.content)) for turn in conversation)
-            if after != conversation:
-                conversation = after
+            texts = [change(turn.content) for turn in conversation]
+            if any(text != turn.content for text, turn in zip(texts, conversation, strict=True)):
+                conversation = tuple(
+                    replace(turn, content=text) for text, turn in zip(texts, conversation, strict=True)
+                )
                 names.append(name)
     return conversation, names
 
@@ -89,7 +91,8 @@ def _objections(conversation: Conversation, rules: Rules) -> Iterator[str]:
 
 
 def num_words(conversation: Conversation) -> int:
-    return sum(len(words(turn.content)) for turn in conversation)
+    # Each turn is closed by one more.
+    return len(closed([turn.content for turn in conversation]).split()) - len(conversation)
 
 
 def conversation_language(conversation: Conversation) -> str | None:

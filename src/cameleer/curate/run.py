@@ -15,11 +15,14 @@ hundred bytes for each row taken, and a digest for each usable row of the source
     card.md           what is in the mixture, where it came from and what was left out (`card`)
 """
 
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
+
+import numpy as np
 
 from cameleer.core.artifact import Outcome
 from cameleer.core.errors import UserError
@@ -27,7 +30,7 @@ from cameleer.core.log import console
 from cameleer.core.mixture import MIXTURE
 from cameleer.core.problems import PROBLEMS
 from cameleer.core.processes import Processes
-from cameleer.core.spool import Place, Spool, decode
+from cameleer.core.spool import Spool, decode
 from cameleer.core.stage import StageRun
 from cameleer.core.types import Example
 from cameleer.curate.card import Portrait, Tally, data_card, origin
@@ -56,8 +59,7 @@ def run(config: CurateConfig, stage: StageRun) -> Outcome:
             Processes(config.num_processes) as processes,
             Screen(config, stage) as screen,
         ):
-            taker = Taker(config, stage, spool, dropped, changed, processes)
-            taken = [taken for taken in _take_all(config, taker, screen) if taken is not None]
+            taken = list(_take_all(config, Taker(config, stage, spool, dropped, changed, processes), screen))
         if not any((each.rules or config.rules).change_text for each in config.sources):
             changed_path.unlink()
         if not taken:
@@ -83,14 +85,13 @@ def run(config: CurateConfig, stage: StageRun) -> Outcome:
     return outcome if certificate is None else _certified(outcome, certificate)
 
 
-def _take_all(config: CurateConfig, taker: Taker, screen: Screen) -> Iterator[Taken | None]:
-    """What each source gives; None for one that is dropped whole."""
+def _take_all(config: CurateConfig, taker: Taker, screen: Screen) -> Iterator[Taken]:
+    """What each source gives that is not dropped whole."""
     for source, count in zip(config.sources, config.row_counts(), strict=True):
         rows = taker.conversations(source, count)
         screened = screen.look_at(source.name, rows) if screen.is_needed else Screened()
         if screened.whole is not None:
             taker.drop(source, screened.whole)
-            yield None
             continue
         taken = taker.take(source, count, screened.excluded)
         screen.taken(taken)
@@ -104,38 +105,46 @@ def _certified(outcome: Outcome, certificate: dict[str, Any]) -> Outcome:
     return replace(outcome, counts=counts, summary={**outcome.summary, "overlapping_items": left})
 
 
-class _Slot(NamedTuple):
-    """A row's place in the mixture: sorting by `key` shuffles, and the fields after it settle ties for good."""
+class _Slots:
+    """A place in the mixture for every row, in columns: sorting by `keys` shuffles, the others settle ties for good."""
 
-    key: int
-    source: str
-    row: int
-    copy: int
-    id: str
-    place: Place
+    def __init__(self, taken: Sequence[Taken], seed: int) -> None:
+        self.keys, self.sources, self.copies, self.rows = array("Q"), array("q"), array("q"), array("q")
+        self.ids: list[str] = []
+        for source, each in enumerate(taken):
+            self._add(source, each, seed)
+
+    def _add(self, source: int, taken: Taken, seed: int) -> None:
+        name, rows = taken.source.name, taken.rows
+        used: dict[str, int] = {}
+        for copy, row in sorted(repeated(len(rows), taken.num_rows), key=lambda each: (each[0], rows.numbers[each[1]])):
+            number = rows.numbers[row]
+            self.keys.append(random_key(seed, "order", name, number, copy))
+            self.sources.append(source)
+            self.copies.append(copy)
+            self.rows.append(row)
+            self.ids.append(_unique(rows.own_ids[row] or default_id(name, number), used))
+
+    def in_order(self) -> Iterator[int]:
+        columns = (self.copies, self.rows, self.sources, self.keys)
+        yield from map(int, np.lexsort([np.array(column) for column in columns]))
 
 
 def _mixed(
     taken: Sequence[Taken], seed: int, spool: Spool, tallies: Mapping[str, Tally], seen: SeenPrompts
 ) -> Iterator[Example]:
     """All rows in the mixture's order, tallied and their prompts taken on the way."""
-    slots = sorted(slot for each in taken for slot in _slots(each, seed))
-    with Progress("write the mixture (rows)", len(slots)) as progress:
-        for number, slot in enumerate(slots, start=1):
-            example = Example(slot.id, slot.source, decode(spool.read(slot.place)))
-            tallies[slot.source].add(example)
-            seen.add(example.messages, slot.source)
+    slots = _Slots(taken, seed)
+    with Progress("write the mixture (rows)", len(slots.ids)) as progress:
+        for number, slot in enumerate(slots.in_order(), start=1):
+            each = taken[slots.sources[slot]]
+            name = each.source.name
+            example = Example(slots.ids[slot], name, decode(spool.read(each.rows.place(slots.rows[slot]))))
+            tallies[name].add(example)
+            seen.add(example.messages, name)
             yield example
             if number % ROWS_PER_TICK == 0:
                 progress.reach(number, "")
-
-
-def _slots(taken: Taken, seed: int) -> Iterator[_Slot]:
-    name = taken.source.name
-    used: dict[str, int] = {}
-    for copy, row in sorted(repeated(taken.rows, taken.num_rows), key=lambda each: (each[0], each[1].row)):
-        id = _unique(row.own_id or default_id(name, row.row), used)
-        yield _Slot(random_key(seed, "order", name, row.row, copy), name, row.row, copy, id, row.place)
 
 
 def _unique(id: str, used: dict[str, int]) -> str:

@@ -92,7 +92,7 @@ class Screen:
     def taken(self, taken: Taken) -> None:
         """Say what the source gave to the mixture: later sources are compared with that."""
         if self._near is not None:
-            self._near.taken({row.row for row in taken.rows})
+            self._near.taken(set(taken.rows.numbers))
 
     def _forget(self) -> None:
         if self._near is not None:

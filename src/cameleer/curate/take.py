@@ -24,7 +24,7 @@ from cameleer.curate.config import CurateConfig, Source
 from cameleer.curate.dropped import CHANGED, DROPPED, LoggedRow, RowLog
 from cameleer.curate.formats import Format, confirm, recognise
 from cameleer.curate.progress import Progress
-from cameleer.curate.sample import Candidate, Strata
+from cameleer.curate.sample import Candidate, Rows, Strata
 from cameleer.curate.shard import Made, Way, convert_block
 from cameleer.curate.sources import Block, OpenSource, Row, open_source, rows_of
 
@@ -63,7 +63,7 @@ class Taken:
     num_read: int
     num_usable: int
     num_rows: int
-    rows: list[Candidate]
+    rows: Rows
     digest: str
     """Of the conversations read: see the module."""
     num_outside: int
@@ -146,7 +146,7 @@ class Taker:
             reading.num_read,
             reading.num_usable,
             num_rows,
-            rows,
+            Rows(rows),
             digest.hexdigest(),
             reading.num_outside,
             reading.strata.shares(num_rows) if source.stratify is not None else {},

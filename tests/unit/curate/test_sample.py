@@ -86,8 +86,6 @@ def test_every_row_is_as_likely_as_another() -> None:
 
 
 def test_repeats_are_whole_passes_and_a_remainder() -> None:
-    rows = sorted(candidate(row) for row in range(3))
-    a, b, c = rows
-    assert repeated(rows, 2) == [(0, a), (0, b)]
-    assert repeated(rows, 3) == [(0, a), (0, b), (0, c)]
-    assert repeated(rows, 7) == [(0, a), (0, b), (0, c), (1, a), (1, b), (1, c), (2, a)]
+    assert repeated(3, 2) == [(0, 0), (0, 1)]
+    assert repeated(3, 3) == [(0, 0), (0, 1), (0, 2)]
+    assert repeated(3, 7) == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0)]
