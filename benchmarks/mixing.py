@@ -181,10 +181,11 @@ def main() -> None:
             (folder / str(count)).mkdir(exist_ok=True)
             arguments = [sys.executable, __file__, *map(str, given), "--folder", str(folder), "--once", str(count)]
             facts = measured(arguments)
-            digests.add(read_digest(folder / str(count) / MIXTURE.name))
+            digest = read_digest(folder / str(count) / MIXTURE.name)
+            digests.add(digest)
             print(f"{count} process{'es' * (count > 1)}: {facts['read']:,} rows read, {facts['dropped']:,} dropped, "
                   f"{options.rows:,} mixed in {facts['seconds']:.0f} s, at most {facts['bytes'] / 1e6:,.0f} MB, "
-                  f"all processes together {facts['all_bytes'] / 1e6:,.0f} MB", flush=True)  # fmt: skip
+                  f"all together {facts['all_bytes'] / 1e6:,.0f} MB; SHA-256 {digest[:12]}", flush=True)  # fmt: skip
             if not check_counts(folder / str(count), tables, options.rows):
                 sys.exit("counts are not what was asked for")
             if max(facts["bytes"], facts["all_bytes"]) >= MAX_BYTES:
