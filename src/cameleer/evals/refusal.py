@@ -174,6 +174,7 @@ def read_rubric(text: str) -> bool | None:
 
 # --- keywords ---
 
+
 @dataclass(frozen=True)
 class KeywordRefusal:
     """`is_refusal_by_keywords` as a judge."""
