@@ -7,7 +7,8 @@
 Every kind of prompt once, for personas of our own; `augmented` adds to requests about everyday topics. `local` samples
 in this process; `server` asks vLLM on this machine's CPU by its chat route, as any OpenAI-compatible server is asked
 (starting it takes some three minutes). Printed by kind: prompts asked for, in their form, duplicates, answered,
-verified, with the verified share of the answered and its 95% interval; then replies and tokens a second.
+verified, with the verified share of the answered and its 95% interval; then replies and tokens a second. With --out a
+run that was stopped goes on; its speed is then that of all replies over the last process's time, which is too high.
 """
 
 import argparse
@@ -38,7 +39,7 @@ RESULTS = Path(__file__).parent / "results"
 
 def write_requests(folder: Path, count: int) -> Path:
     """A mixture of short requests and some of their topic's sentences."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     rng = random.Random(0)
     examples: list[Example] = []
     for number in range(count):
@@ -57,7 +58,7 @@ def synthesise(model: dict[str, Any], inputs: dict[str, Path], folder: Path, arg
     config = SynthConfig.parse(
         {"prompts": tables, "models": [model], "max_new_tokens": arguments.new_tokens}, where="synth"
     )
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     started = time.perf_counter()
     outcome = run(config, StageRun("synth", folder, inputs, "model", arguments.seed))
     seconds = time.perf_counter() - started
@@ -94,7 +95,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=12)
     parser.add_argument("--new-tokens", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="keep the stages' folders here")
+    parser.add_argument("--out", type=Path, help="keep the stages' folders here, and go on in them")
     arguments = parser.parse_args()
     weights = resolve_model(arguments.model)
     results: dict[str, Any] = {}

@@ -20,7 +20,7 @@ from cameleer.core.types import Conversation, Message
 from cameleer.core.words import words
 from cameleer.synth.config import PromptKind, SynthConfig, SynthPromptsConfig
 from cameleer.synth.personas import personas
-from cameleer.synth.templates import ask_for_answer, ask_for_prompt, ask_for_tests, function_name, read_prompt
+from cameleer.synth.templates import EXAMPLES, ask_for_answer, ask_for_prompt, ask_for_tests, function_name, read_prompt
 from cameleer.tasks.ifeval_draw import Asked, draw_instructions, with_request
 
 SEPARATORS = (" ", "\n", "\n\n")
@@ -146,22 +146,36 @@ def _appended(messages: Conversation, separator: str, wordings: Sequence[str]) -
 
 
 def drop_duplicates(items: Sequence[Item], threshold: float, folder: Path) -> None:
-    """Mark the items whose prompt equals or resembles that of an earlier one that stays."""
+    """Mark the items whose prompt equals or resembles that of an earlier one that stays, or an example of its author's.
+
+    Small models like to say their example again.
+    """
     near = NearDuplicates(threshold, folder)
     try:
-        first: dict[tuple[bytes, ...], Item] = {}
-        by_index = {item.index: item for item in items}
+        examples = [(Message("user", written),) for some in EXAMPLES.values() for _, written in some]
+        names = {-1 - number: "an example" for number in range(len(examples))} | {
+            item.index: item.key for item in items
+        }
+        first = {_words(example): -1 - number for number, example in enumerate(examples)}
+        for number, example in enumerate(examples):
+            near.add("", -1 - number, example)
         for item in items:
-            text = tuple(word for message in item.request for word in words(message.content))
-            if text in first:
-                item.lost = f"equal to {first[text].key}"
-            else:
-                first[text] = item
+            earlier = first.setdefault(_words(item.request), item.index)
+            if earlier == item.index:
                 near.add("", item.index, item.request)
-        for index, found in near.duplicates().items():
-            by_index[index].lost = f"near-duplicate of {by_index[found.row].key} ({found.similarity:.2f})"
+            else:
+                item.lost = f"equal to {names[earlier]}"
+        found = near.duplicates()
+        for item in items:
+            if item.index in found:
+                item.lost = f"near-duplicate of {names[found[item.index].row]} ({found[item.index].similarity:.2f})"
     finally:
         near.close()
+
+
+def _words(messages: Conversation) -> tuple[bytes, ...]:
+    """By which two prompts are equal: case and punctuation do not count."""
+    return tuple(word for message in messages for word in words(message.content))
 
 
 def answer_calls(item: Item, config: SynthConfig) -> list[Call]:

@@ -9,8 +9,9 @@ from synth_support import SEED, endpoint, synth_config
 
 from cameleer.core.errors import UserError
 from cameleer.core.types import Message
-from cameleer.synth.config import SynthConfig
+from cameleer.synth.config import PromptKind, SynthConfig
 from cameleer.synth.items import Item, add_instructions, draw_items, drop_duplicates, prompt_call, take_prompt
+from cameleer.synth.templates import EXAMPLES
 
 COUNT = 60
 
@@ -69,6 +70,14 @@ def test_augmented_prompts_are_those_that_are_there(tmp_path: Path) -> None:
         assert all(each.wording in after for each in item.asked)
     with pytest.raises(UserError, match="has 12 prompts, but 13 were asked for"):
         draw_items(config_of({**tables[1], "count": 13}), inputs, SEED)
+
+
+def test_an_example_that_is_said_again_is_no_new_prompt(tmp_path: Path) -> None:
+    _, example = EXAMPLES[PromptKind.MATH_HARD][0]
+    items = [item_of(0, "Something else that is long enough to be told apart."), item_of(1, example.upper())]
+    items.append(item_of(2, f"Now then: {example}"))
+    drop_duplicates(items, 0.8, tmp_path)
+    assert [item.lost[:28] for item in items] == ["", "equal to an example", "near-duplicate of an example"]
 
 
 def item_of(index: int, text: str) -> Item:

@@ -136,16 +136,16 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_model_of_this_machine_answers(tmp_path: Path, tiny_folder: Path) -> None:
     """Babble obeys hardly anything, and all of it is kept with its check."""
     config = synth_config(
-        prompts=[{"kind": "augmented", "mixture": "curate", "count": 6, "num_answers": 2}],
+        prompts=[{"kind": "augmented", "mixture": "curate", "count": 3, "num_answers": 2}],
         models=[{"model": "base"}],
-        max_new_tokens=300,  # Babble ends by itself within so many tokens more often than not.
+        max_new_tokens=150,  # Babble ends by itself within so many tokens more often than not.
         temperature=1.0,
         top_p=1.0,
     )
-    inputs = {"prompts augmented": write_mixture(tmp_path / "m", 6), "model base": tiny_folder}
+    inputs = {"prompts augmented": write_mixture(tmp_path / "m", 3), "model base": tiny_folder}
     outcomes = [run(config, synth_stage(tmp_path / name, inputs)) for name in ("one", "two")]
     facts = outcomes[0].counts["sources"]["augmented"]
-    assert facts["asked"] == facts["parsed"] == 6 and len(read_lines(tmp_path / "one" / "replies.jsonl")) == 12
+    assert facts["asked"] == facts["parsed"] == 3 and len(read_lines(tmp_path / "one" / "replies.jsonl")) == 6
     assert outcomes[0].counts == outcomes[1].counts
     assert read_rows(tmp_path / "one") == read_rows(tmp_path / "two")
 
