@@ -143,11 +143,9 @@ def test_a_model_of_this_machine_answers(tmp_path: Path, tiny_folder: Path) -> N
         top_p=1.0,
     )
     inputs = {"prompts augmented": write_mixture(tmp_path / "m", 3), "model base": tiny_folder}
-    outcomes = [run(config, synth_stage(tmp_path / name, inputs)) for name in ("one", "two")]
-    facts = outcomes[0].counts["sources"]["augmented"]
-    assert facts["asked"] == facts["parsed"] == 3 and len(read_lines(tmp_path / "one" / "replies.jsonl")) == 6
-    assert outcomes[0].counts == outcomes[1].counts
-    assert read_rows(tmp_path / "one") == read_rows(tmp_path / "two")
+    facts = run(config, synth_stage(tmp_path / "out", inputs)).counts["sources"]["augmented"]
+    assert facts["asked"] == facts["parsed"] == 3 and len(read_lines(tmp_path / "out" / "replies.jsonl")) == 6
+    assert len(read_rows(tmp_path / "out")) == facts["answered"] > 0
 
 
 RECIPE = """
