@@ -30,7 +30,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from cameleer.curate.overlap import Index, Item, find_matches
+from cameleer.curate.overlap import CHARACTERS_SENT, Finder, Index, Item, find_matches
 from protocol import peak_rss_bytes
 
 SEPARATORS = re.compile(r'[\s\0,.?!:;()"\\-]+')
@@ -220,12 +220,17 @@ def natural_text(trains: dict[str, Prompts], draw: random.Random) -> Iterator[li
 
 
 def measured(index: Index, prompts: Prompts, num_tokens: int, workers: int) -> str:
-    started, cpu = time.monotonic(), time.process_time()
-    count = sum(1 for _ in find_matches(index, prompts, workers))
-    seconds = time.monotonic() - started
-    used = time.process_time() - cpu
+    begun = time.monotonic()
+    with Finder(index, workers) as finder:
+        # Each process is started by its first block, and given the index.
+        count = sum(1 for _ in finder.matches([["x" * CHARACTERS_SENT]] * workers))
+        started, cpu = time.monotonic(), time.process_time()
+        count += sum(1 for _ in finder.matches(prompts))
+        seconds = time.monotonic() - started
+        used = time.process_time() - cpu
     of_processor = f", {num_tokens / used / 1e6:.2f} M a second of processor time" if workers == 1 else ""
-    return f"{num_tokens / seconds / 1e6:6.2f} M tokens/s{of_processor} ({count} overlaps)"
+    beside = f", started in {started - begun:.1f} s" if workers > 1 else ""
+    return f"{num_tokens / seconds / 1e6:6.2f} M tokens/s{of_processor}{beside} ({count} overlaps)"
 
 
 def time_it(index: Index, items: Sequence[Item], trains: dict[str, Prompts], num_millions: float) -> None:

@@ -23,7 +23,7 @@ from cameleer.core.digest import digest_json
 from cameleer.core.errors import UserError
 from cameleer.core.log import console
 from cameleer.curate.config import Decontaminate, Policy
-from cameleer.curate.overlap import Index, Item, Prompt, find_matches
+from cameleer.curate.overlap import Finder, Index, Item, Prompt
 from cameleer.curate.take import Exclusion
 from cameleer.tasks import SealedReader, find_task
 from cameleer.tasks.mirror import content_digest
@@ -94,10 +94,9 @@ class Overlaps:
     """The evaluations with which the source is contaminated."""
 
 
-def compare(
-    source: str, rows: Iterable[TrainingRow], index: Index, max_overlap: float, file: TextIO, num_workers: int = 1
-) -> Overlaps:
-    """Compare a source's rows with the evaluations of an index; each overlap is a line of `file`."""
+def compare(source: str, rows: Iterable[TrainingRow], finder: Finder, max_overlap: float, file: TextIO) -> Overlaps:
+    """Compare a source's rows with the evaluations of a finder's index; each overlap is a line of `file`."""
+    index = finder.index
     found = Overlaps(source)
     seen: list[tuple[int, str]] = []
 
@@ -106,7 +105,7 @@ def compare(
             seen.append((row.number, row.id))
             yield row.prompt
 
-    for match in find_matches(index, prompts(), num_workers):
+    for match in finder.matches(prompts()):
         number, id = seen[match.row]
         item = index.items[match.item]
         found.rows.setdefault(number, []).append((match.item, match.share))

@@ -29,7 +29,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from functools import cached_property, partial
 from itertools import chain
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -329,15 +329,33 @@ def _holds(turn: list[bytes], field: Ngram) -> bool:
 # --- many rows ---
 
 
-def find_matches(index: Index, prompts: Iterable[Prompt], num_workers: int = 1) -> Iterator[Match]:
-    """The overlaps of all rows, numbered from 0, in their order: the same for any number of processes."""
-    size = BLOCK_CHARACTERS if num_workers == 1 else CHARACTERS_SENT
-    # An index is large: other processes are given it once.
-    find = partial(_found, index) if num_workers == 1 else _found_by_worker
-    with Processes(num_workers, _hold, index) as processes:
-        for first, matches in processes.map(find, _blocks(prompts, size)):
+class Finder:
+    """Finds overlaps with an index, in this process or in several, each of which is given the index once."""
+
+    def __init__(self, index: Index, num_processes: int = 1) -> None:
+        self.index = index
+        self._is_alone = num_processes == 1
+        self._processes = Processes(num_processes, _hold, index)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._processes.__exit__(*failure)
+
+    def matches(self, prompts: Iterable[Prompt]) -> Iterator[Match]:
+        """The overlaps of all rows, numbered from 0, in their order: the same for any number of processes."""
+        find = partial(_found, self.index) if self._is_alone else _found_by_worker
+        blocks = _blocks(prompts, BLOCK_CHARACTERS if self._is_alone else CHARACTERS_SENT)
+        for first, matches in self._processes.map(find, blocks):
             for match in matches:
                 yield match._replace(row=match.row + first)
+
+
+def find_matches(index: Index, prompts: Iterable[Prompt], num_processes: int = 1) -> Iterator[Match]:
+    """The overlaps of some rows, by a finder of their own."""
+    with Finder(index, num_processes) as finder:
+        yield from finder.matches(prompts)
 
 
 def _blocks(prompts: Iterable[Prompt], num_characters: int) -> Iterator[tuple[int, list[Prompt]]]:

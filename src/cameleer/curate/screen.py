@@ -23,6 +23,7 @@ from cameleer.curate.decontaminate import (
     make_index,
     whole_exclusion,
 )
+from cameleer.curate.overlap import Finder
 from cameleer.curate.take import NOTHING, Exclusion, Taken, Usable, default_id, duplicate_of
 
 
@@ -43,7 +44,7 @@ class Screen:
 
     def __init__(self, config: CurateConfig, stage: StageRun) -> None:
         self._stack = ExitStack()
-        self._rules, self._num_processes = config.decontaminate, config.num_processes
+        self._rules = config.decontaminate
         self._near: NearDuplicates | None = None
         if config.near_duplicates is not None:
             self._near = NearDuplicates(config.near_duplicates.threshold, stage.folder)
@@ -55,6 +56,7 @@ class Screen:
         self._overlaps: list[Overlaps] = []
         if self._index is not None:
             self._file = self._stack.enter_context((stage.folder / OVERLAPS).open("w", encoding="utf-8"))
+            self._finder = self._stack.enter_context(Finder(self._index, config.num_processes))
 
     def __enter__(self) -> Self:
         return self
@@ -74,7 +76,7 @@ class Screen:
                 pass
         else:
             noted = self._noted(source, rows)
-            found = compare(source, noted, self._index, self._rules.max_overlap, self._file, self._num_processes)
+            found = compare(source, noted, self._finder, self._rules.max_overlap, self._file)
             self._overlaps.append(found)
             announce(found, self._index, self._rules.policy)
             whole = whole_exclusion(found, self._index, self._rules.policy)

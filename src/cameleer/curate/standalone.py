@@ -39,7 +39,7 @@ from cameleer.curate.decontaminate import (
     whole_exclusion,
 )
 from cameleer.curate.formats import INPUT_COLUMNS, ROLE_NAMES, Format, RowError, own_id
-from cameleer.curate.overlap import Item
+from cameleer.curate.overlap import Finder, Item
 from cameleer.curate.sources import PARQUET_MAGIC, ROWS_PER_READ, Row, open_source
 from cameleer.curate.take import default_id
 
@@ -91,11 +91,11 @@ def decontaminate(request: Request, rules: Decontaminate, out: Path) -> dict[str
     out.mkdir(parents=True, exist_ok=True)
     found: list[Overlaps] = []
     unreadable: dict[str, dict[str, Any]] = {}
-    with (out / OVERLAPS).open("w", encoding="utf-8") as file:
+    with (out / OVERLAPS).open("w", encoding="utf-8") as file, Finder(index, request.num_workers) as finder:
         for source in sources:
             bad = _Unreadable()
             rows = _training_rows(source, request.train_columns, bad)
-            overlaps = compare(source.name, rows, index, rules.max_overlap, file, request.num_workers)
+            overlaps = compare(source.name, rows, finder, rules.max_overlap, file)
             _require_rows(source, overlaps.num_rows, bad)
             announce(overlaps, index, rules.policy)
             found.append(overlaps)

@@ -166,7 +166,7 @@ def test_neither_blocks_nor_chunks_nor_processes_change_what_is_found(monkeypatc
     items, prompts = planted(7)
     index = Index(items)
     expected = list(find_matches(index, prompts))
-    assert list(find_matches(index, prompts, num_workers=2)) == expected
+    assert list(find_matches(index, prompts, num_processes=2)) == expected
     monkeypatch.setattr(overlap, "BLOCK_CHARACTERS", 50)
     monkeypatch.setattr(overlap, "MAX_POSTINGS", 3)
     assert list(find_matches(index, prompts)) == expected
