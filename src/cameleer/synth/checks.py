@@ -57,7 +57,10 @@ def check_answers(item: Item, answers: Sequence[Answer], tests: Answer | None, p
     """Check the answers of an item, in the order in which they were asked for."""
     usable = [each.text or "" for each in answers if each.finish_reason != CUT_OFF and (each.text or "").strip()]
     if not usable:
-        return Checked(Check.UNDECIDED, detail={"reason": "no answer, or none that ended by itself"})
+        # What instructions ask for is known without an answer.
+        verifier, target = ("ifeval", target_of(item.asked)) if item.asked else ("", None)
+        reason = "no answer, or none that ended by itself"
+        return Checked(Check.UNDECIDED, None, None, verifier, target, {"reason": reason})
     if item.table.kind.is_math:
         return _vote(usable, len(answers), _verifier(item.table.kind), pool)
     if item.table.kind is PromptKind.CODE:

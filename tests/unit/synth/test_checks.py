@@ -98,5 +98,7 @@ def test_instructions_must_hold_in_the_answer_as_it_is(pool: VerifierPool) -> No
     assert (found.check, found.share) == (Check.FAILED, 0.0)
     assert found.detail["held"] == {"change_case:english_lowercase": False, "punctuation:no_comma": True}
     assert verify(str(loose.text), "ifeval", found.target).outcome is Outcome.CORRECT
+    unanswered = check_answers(item, [Answer("all of", CUT_OFF)], None, pool)
+    assert unanswered.text is None and (unanswered.verifier, unanswered.target) == (found.verifier, found.target)
     found = check_answers(item, [loose, strict], None, pool)
     assert (found.check, found.share, found.text) == (Check.VERIFIED, 0.5, strict.text)
