@@ -24,7 +24,7 @@ from torch.nn import functional
 from cameleer.core.errors import UserError
 from cameleer.model.kv_cache import Memory, Store, capacity_for
 from cameleer.model.policy import Policy
-from cameleer.model.products import blocked_products
+from cameleer.model.products import PackedProducts
 from cameleer.model.rows import FinishReason, Plan, Row, Shared
 from cameleer.model.sampling import Sampling, choose, penalise
 
@@ -82,6 +82,7 @@ class Session(Iterator[tuple[int, Completion]]):
         self._waiting = deque(sorted(self._rows, key=lambda row: (-len(row.prompt), row.index)))
         self._running: list[Row] = []
         self._finished: deque[Row] = deque()
+        self._products = PackedProducts(policy.head_weight.device)
         seconds = sampling.deadline_seconds
         self._deadline = math.inf if seconds is None else time.monotonic() + seconds
 
@@ -220,6 +221,7 @@ class Session(Iterator[tuple[int, Completion]]):
     def _forget_all(self) -> None:
         """Drop all keys and values, which older weights have made; every row goes on from the tokens that it has."""
         self._version = self._current_version()
+        self._products.forget()
         self._waiting.extendleft(reversed(self._running))
         self._running.clear()
         for row in self._waiting:
@@ -280,7 +282,7 @@ class Session(Iterator[tuple[int, Completion]]):
         device = self._policy.head_weight.device
         ids, positions = (torch.tensor([each], device=device) for each in (plan.ids, plan.positions))
         decoder = self._policy.causal_model.base_model
-        with blocked_products(len(plan.ids), device):
+        with self._products.within(len(plan.continued)):
             output = decoder(input_ids=ids, position_ids=positions, cached=plan.step(device), use_cache=False)
         return output.last_hidden_state[0]
 
@@ -301,7 +303,7 @@ class Session(Iterator[tuple[int, Completion]]):
 
     def draw(self, rows: Sequence[Row], hidden_BD: Tensor) -> tuple[list[int], list[float]]:
         """The next token of each row and its log-probability, from the hidden states before it."""
-        with blocked_products(len(rows), hidden_BD.device):
+        with self._products.within(len(rows)):
             logits_BV = functional.linear(hidden_BD, self._policy.head_weight)
         logits_BV = logits_BV.to(torch.promote_types(logits_BV.dtype, torch.float32))
         self._adjust(rows, logits_BV)

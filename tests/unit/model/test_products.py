@@ -1,4 +1,4 @@
-"""Products in blocks: the numbers of `functional.linear`, whatever calls it."""
+"""Packed products: the numbers of `functional.linear`, whatever calls it, with the weights as they are now."""
 
 from typing import Any
 
@@ -8,53 +8,76 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cameleer.model.products import BLOCK, FEWEST_TOKENS, blocked_products, linear
+from cameleer.model.products import FEWEST_ROWS, PackedProducts
 
 CPU = torch.device("cpu")
-WIDE = 2 * BLOCK + 76
+WIDE, DEEP = 1025, 256
+needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
 
 
 def random_tensor(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
-class Products(TorchDispatchMode):
-    """Counts matrix products."""
+class Operations(TorchDispatchMode):
+    """Counts what is packed and what is multiplied with it."""
 
-    count = 0
+    packed = 0
+    multiplied = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += func._schema.name in ("aten::mm", "aten::addmm", "aten::linear")
+        self.packed += func._schema.name == "mkldnn::_reorder_linear_weight"
+        self.multiplied += func._schema.name == "mkldnn::_linear_pointwise"
         return func(*args, **(kwargs or {}))
 
 
+@needs_onednn
 @pytest.mark.parametrize("with_bias", [False, True])
-@pytest.mark.parametrize("shape", [(40, 8), (1, 40, 8), (3, 40, 8), (5, 8), (8,)])
-@pytest.mark.parametrize("outputs", [8, 2 * BLOCK, WIDE])
+@pytest.mark.parametrize("shape", [(1, DEEP), (40, DEEP), (1, 40, DEEP), (3, 40, DEEP), (600, DEEP), (DEEP,)])
 @torch.inference_mode()
-def test_a_product_in_blocks_is_the_product(shape: tuple[int, ...], outputs: int, with_bias: bool) -> None:
-    inputs, weight = random_tensor(*shape), random_tensor(outputs, 8)
-    bias = random_tensor(outputs) if with_bias else None
-    expected = functional.linear(inputs, weight, bias)
-    found = linear(inputs, weight, bias)
+def test_a_packed_product_is_the_product(shape: tuple[int, ...], with_bias: bool) -> None:
+    inputs, weight = random_tensor(*shape), nn.Parameter(random_tensor(WIDE, DEEP))
+    bias = random_tensor(WIDE) if with_bias else None
+    with Operations() as operations:
+        found = PackedProducts(CPU).linear(inputs, weight, bias)
+    expected = functional.linear(inputs.double(), weight.double(), None if bias is None else bias.double())
+    assert (operations.packed, operations.multiplied) == (1, 1)
     assert found.shape == expected.shape and found.is_contiguous()
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-4)
 
 
+@needs_onednn
 @torch.inference_mode()
-def test_products_of_any_module_are_in_blocks_within_the_context_and_nowhere_else() -> None:
-    layer, inputs = nn.Linear(8, WIDE), random_tensor(1, 40, 8)
-    with Products() as inside, blocked_products(40, CPU):
+def test_weights_are_packed_once_within_the_context_and_again_once_they_have_changed() -> None:
+    products, layer, inputs = PackedProducts(CPU), nn.Linear(DEEP, WIDE), random_tensor(1, 40, DEEP)
+    with Operations() as operations, products.within(40):
+        layer(inputs)
+        layer(inputs)
+        assert (operations.packed, operations.multiplied) == (1, 2)
+        layer.weight.mul_(2)
+        products.forget()
         found = layer(inputs)
-    with Products() as outside:
+        assert (operations.packed, operations.multiplied) == (2, 3)
+    with Operations() as outside:
         expected = layer(inputs)
-    assert (inside.count, outside.count) == (3, 1)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert not outside.multiplied
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("tokens", "device"), [(FEWEST_TOKENS - 1, "cpu"), (40, "cuda")])
+@pytest.mark.parametrize(
+    ("rows", "device", "layer"),
+    [
+        (FEWEST_ROWS - 1, "cpu", nn.Linear(DEEP, WIDE)),
+        (40, "cuda", nn.Linear(DEEP, WIDE)),
+        (40, "cpu", nn.Linear(DEEP, 16)),
+        (40, "cpu", nn.Linear(DEEP, WIDE).double()),
+    ],
+    ids=["few rows", "no CPU", "a small weight", "fp64"],
+)
 @torch.inference_mode()
-def test_where_it_does_not_pay_products_stay_whole(tokens: int, device: str) -> None:
-    with Products() as products, blocked_products(tokens, torch.device(device)):
-        nn.Linear(8, WIDE)(random_tensor(1, 40, 8))
-    assert products.count == 1
+def test_where_it_does_not_pay_nothing_is_packed(rows: int, device: str, layer: nn.Linear) -> None:
+    inputs = random_tensor(1, 40, DEEP).to(layer.weight.dtype)
+    with Operations() as operations, PackedProducts(torch.device(device)).within(rows):
+        found = layer(inputs)
+    assert not operations.packed
+    assert torch.equal(found, layer(inputs))
