@@ -38,8 +38,8 @@ from transformers import PreTrainedModel, StoppingCriteria, StoppingCriteriaList
 
 from cameleer.core.types import Message
 from cameleer.model.generate import LocalGenerator, Sampling
-from cameleer.model.products import PackedProducts
 from cameleer.model.load import load_model, load_renderer
+from cameleer.model.products import PackedProducts
 from cameleer.model.source import resolve_model
 from cameleer.model.vllm_server import VllmServer
 from chats import write_chats
