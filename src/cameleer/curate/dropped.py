@@ -1,6 +1,7 @@
 """Rows that rules and checks dropped or changed, each with its reason: on disk, whole, and counted.
 
-    dropped.parquet   source, id, row, reason, excerpt, messages: the conversation, null where the row is none
+    dropped.parquet   source, id, row, reason, excerpt, messages: the conversation, null where the row is none; as it
+                      was read where rules change it into none
     changed.parquet   the same columns: the rules that changed a row, and what it was before
 
 `row` is the line number in JSONL and the position elsewhere, both from 1.

@@ -38,7 +38,8 @@ class Way:
 class Made(NamedTuple):
     """What a row became. `record` is its conversation (`core.spool`); None where it is none, for the `reason`.
 
-    A conversation that a rule drops has both. `before` is the record before rules `changed` it.
+    A conversation that a rule drops has both; one that rules change into none is recorded as it was read. `before` is
+    the record before rules `changed` it, and `digest` the record's.
     """
 
     number: int
@@ -78,8 +79,8 @@ def _usable(way: Way, row: Row, id: str | None) -> Made:
     read = _converted(way, row.value)
     conversation, names = changed(read, way.rules)
     before = _record(read) if names else None
-    if names:
-        check(conversation)
+    if before is not None and (fault := _fault(conversation)):
+        return Made(row.number, row.position, id, before, fault, digest=_digest(before))
     if way.prompt_range is not None:
         start, end = way.prompt_range
         if not start <= prompt_position(conversation) < end:
@@ -91,7 +92,7 @@ def _usable(way: Way, row: Row, id: str | None) -> Made:
         id,
         record,
         objection(conversation, way.rules) or "",
-        digest=blake2b(record, digest_size=16).digest(),
+        digest=_digest(record),
         key=random_key(way.seed, "sample", way.source, row.number),
         stratum="" if way.stratify is None else str(row.value.get(way.stratify)),
         before=before,
@@ -107,6 +108,19 @@ def _converted(way: Way, value: Mapping[str, Any]) -> Conversation:
         if other in (None, way.format):
             raise
         raise RowError(f"mixed schemas: {other.name}, where the source has {way.format.name}") from error
+
+
+def _fault(conversation: Conversation) -> str:
+    """Why a conversation is none; nothing for one that is."""
+    try:
+        check(conversation)
+    except RowError as error:
+        return error.reason
+    return ""
+
+
+def _digest(record: bytes) -> bytes:
+    return blake2b(record, digest_size=16).digest()
 
 
 def _record(conversation: Conversation) -> bytes:

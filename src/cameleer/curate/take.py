@@ -2,7 +2,8 @@
 
 Blocks of rows are converted in as many processes as there are (`shard`); all that follows is done here, row by row in
 their order. A source's digest is SHA-256 over those of its conversations as they were read (BLAKE2b, 16 bytes), in
-order, before rules, duplicates and sampling: what it held, wherever it came from.
+order, before rules, duplicates and sampling: what it held, wherever it came from. With a `prompt_range` it
+covers the rows in the range alone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -119,7 +119,8 @@ def test_every_change_and_drop_is_counted_and_can_be_taken_back(tmp_path: Path) 
     assert [each[:2] for each in was] == [(2, "unicode, control_characters"), (5, "control_characters")]
     assert was[0][2] == [{"role": "user", "content": "e\u0301?"}, {"role": "assistant", "content": "e\u0301\r\n"}]
     gone = pq.read_table(tmp_path / "out" / DROPPED).to_pylist()
-    assert [(row["row"], row["messages"] is None) for row in gone] == [(3, False), (4, True), (5, False)]
+    assert [(row["row"], row["messages"] is None) for row in gone] == [(3, False), (4, False), (5, False)]
+    assert [turn["content"] for turn in gone[1]["messages"]] == ["\x00", "empty now"]
     assert gone[0]["messages"][1] == {"role": "assistant", "content": "ChatGPT"}
     card = (tmp_path / "out" / CARD).read_text()
     assert "| keywords: 'ChatGPT' | 2 |" in card and "| control_characters | 2 |" in card
@@ -144,10 +145,14 @@ def test_a_digest_tells_what_a_source_held_before_rules(tmp_path: Path) -> None:
         ("one", [("a", "b\r\n")], {}),
         ("same", [("a", "b\r\n")], {"control_characters": True}),
         ("other", [("a", "b\n")], {}),
+        ("two", [("a", "b"), ("c", "\x00")], {}),
+        ("emptied", [("a", "b"), ("c", "\x00")], {"control_characters": True}),
+        ("fewer", [("a", "b")], {}),
     ):
         (tmp_path / name).mkdir()
         digests.append(curate(tmp_path / name, rows, rules=rules).counts["sources"]["a"]["digest"])
     assert digests[0] == digests[1] != digests[2]
+    assert digests[3] == digests[4] != digests[5]
 
 
 @pytest.mark.parametrize(
