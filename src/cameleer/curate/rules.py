@@ -2,9 +2,8 @@ r"""Rules on text: some change a conversation, some drop it. Each has the name o
 
 In this order, each on what the one before left, the first that drops a row being its reason:
 
-    unicode             changes: Unicode normalisation form C
-    control_characters  changes: \r\n and \r become \n; other control characters but tab and newline go, and what
-                        marks the beginning of a file (U+FEFF)
+    unicode             changes: Unicode normalisation form C (`core.words.composed`)
+    control_characters  changes: no control characters but tab and newline, which ends every line (`core.words.plain`)
     min_words           drops: fewer words in all turns together (`core.words`)
     max_words           drops: more
     keywords            drops: an assistant's turn holds one of them, in any case, as a whole word or phrase
@@ -19,13 +18,12 @@ drops its row as any empty turn does.
 """
 
 import re
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 
 from cameleer.core.types import Conversation
-from cameleer.core.words import closed, words
+from cameleer.core.words import closed, composed, plain, words
 from cameleer.curate.config import Rules
 from cameleer.curate.language import language_of
 from cameleer.verify.refusal import is_refusal_by_keywords
@@ -33,19 +31,7 @@ from cameleer.verify.refusal import is_refusal_by_keywords
 RUN_WORDS = 5
 MIN_WORDS_TO_REPEAT = 50
 
-_LINE_ENDS = re.compile("\r\n?")
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff]")
-
-
-def _plain(text: str) -> str:
-    return _CONTROL.sub("", _LINE_ENDS.sub("\n", text))
-
-
-def _composed(text: str) -> str:
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
-
-
-CHANGES: dict[str, Callable[[str], str]] = {"unicode": _composed, "control_characters": _plain}
+CHANGES: dict[str, Callable[[str], str]] = {"unicode": composed, "control_characters": plain}
 """By rule, what becomes of a turn's text."""
 
 

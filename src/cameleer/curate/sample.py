@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 
 from cameleer.core.spool import Place
 from cameleer.core.types import Conversation
-from cameleer.core.words import words
+from cameleer.core.words import composed, plain, words
 
 
 def random_key(seed: int, purpose: Literal["sample", "order"], source: str, row: int, copy: int = 0) -> int:
@@ -28,10 +28,13 @@ def random_key(seed: int, purpose: Literal["sample", "order"], source: str, row:
 def prompt_position(messages: Conversation) -> float:
     """Where in [0, 1) a conversation's prompt falls: a hash of its first user turn's words.
 
-    The same in every source, stage and recipe, whatever the answer, the system turn, case, spaces and marks.
+    The same in every source, stage and recipe, whatever the answer, the system turn, case, spaces and marks; and
+    whichever rules have changed the text: it is taken as if all had.
     """
     first = next((turn.content for turn in messages if turn.role == "user"), "")
-    digest = blake2b(b" ".join(words(first)), digest_size=8, person=b"prompt").digest()
+    # In this order: without what stands between a letter and its accent, they are one character.
+    canonical = composed(plain(first))
+    digest = blake2b(b" ".join(words(canonical)), digest_size=8, person=b"prompt").digest()
     # 53 bits are what a float holds, so that no prompt is rounded up to 1.
     return (int.from_bytes(digest, "big") >> 11) / (1 << 53)
 

@@ -77,14 +77,14 @@ def _usable(way: Way, row: Row, id: str | None) -> Made:
     if row.value is None:
         raise RowError(row.problem)
     read = _converted(way, row.value)
+    if way.prompt_range is not None:
+        start, end = way.prompt_range
+        if not start <= prompt_position(read) < end:
+            return Made(row.number, row.position, id, is_outside=True)
     conversation, names = changed(read, way.rules)
     before = _record(read) if names else None
     if before is not None and (fault := _fault(conversation)):
         return Made(row.number, row.position, id, before, fault, digest=_digest(before))
-    if way.prompt_range is not None:
-        start, end = way.prompt_range
-        if not start <= prompt_position(conversation) < end:
-            return Made(row.number, row.position, id, is_outside=True)
     record = _record(conversation)
     return Made(
         row.number,

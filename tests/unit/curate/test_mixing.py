@@ -1,6 +1,7 @@
 """Strata, caps, parts of a pool of prompts, any number of processes, and what the card says of sources together."""
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,29 @@ def test_problems_take_their_part_of_a_pool_too(tmp_path: Path) -> None:
     asked = {each.messages[0].content for each in PROBLEMS.read(tmp_path / "out")}
     assert trained | asked == {f"what is {number}?" for number in range(100)} and not trained & asked
     assert "problems_left_out" not in outcome.counts
+
+
+def test_parts_of_a_pool_share_no_prompt_whichever_rules_change_their_text(tmp_path: Path) -> None:
+    """Composed or not, with control characters or not: each of 200 prompts is in one part, whatever its rules."""
+    texts = [f"Le cafe\u0301 nume\x07ro {number}\r\nfe\x00\u0301r\u016b\ufeff \u2126?" for number in range(200)]
+    turns = [[{"role": "user", "content": text}, {"role": "assistant", "content": "x"}] for text in texts]
+    save(tmp_path, "pool.jsonl", [{"messages": each} for each in turns])
+    asked = [{"messages": each[:1], "dataset": "gsm8k", "ground_truth": "1"} for each in turns]
+    save(tmp_path, "problems.jsonl", asked)
+    ways: dict[str, dict[str, Any]] = {
+        "both": {"prompt_range": [0, 0.25], "rules": {"unicode": True, "control_characters": True}},
+        "one": {"prompt_range": [0.25, 0.5], "rules": {"unicode": True}},
+        "none": {"prompt_range": [0.5, 0.75]},
+    }
+    found: list[str] = []
+    for name, way in ways.items():
+        curate(tmp_path, {"file": "pool.jsonl", **way}, out=name)
+        found += [each.messages[0].content for each in mixture(tmp_path, name)]
+    save(tmp_path, "chat.jsonl", [row(0)])
+    curate(tmp_path, {"file": "chat.jsonl"}, problems=[{"file": "problems.jsonl", "prompt_range": [0.75, 1]}], out="rl")
+    found += [each.messages[0].content for each in PROBLEMS.read(tmp_path / "rl")]
+    numbers = [re.findall("[0-9]+", text)[0] for text in found]
+    assert len(numbers) == 200 and set(numbers) == set(map(str, range(200)))
 
 
 def test_a_prompts_position_is_the_same_on_every_machine() -> None:
