@@ -2,7 +2,8 @@
 
 A model of a recipe names in its manifest what it was made from: a mixture, another model, pairs. Wherever that lies in
 the same run folder and still is what the manifest says, its own manifest is read in turn, down to the mixtures, whose
-certificates say what they were compared with. Of a model from elsewhere nothing is known.
+certificates say what they were compared with. Of a model from elsewhere nothing is known, nor of data that was never
+compared: synthetic rows, unless a curation has taken them up, recorded pairs and recorded responses.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,10 +13,10 @@ from typing import Any
 from cameleer.core import artifact
 from cameleer.core.artifact import Manifest
 from cameleer.core.digest import digest_path
+from cameleer.core.mixture import MIXTURE
 from cameleer.tasks import Task
 from cameleer.tasks.mirror import content_digest
 
-MIXTURE_FILE = "mixture.parquet"
 DATA_ROLES = ("mixture", "problems", "pairs", "prompts")
 """The first words of the roles of inputs that are data."""
 
@@ -36,7 +37,7 @@ def overlap_with(model: Path, task: Task, num_items: int, seed: int) -> dict[str
 
 
 def _mixtures(model: Path) -> Iterator[Manifest | None]:
-    """The manifests of the mixtures in a model's line; None for data that is not there, is changed or is no mixture."""
+    """The manifests of the curated mixtures in a model's line; None for data that is absent, changed or not curated."""
     manifest = artifact.read_manifest(model)
     for role, each in manifest.inputs.items() if manifest is not None else ():
         folder = model.parent / each["name"]
@@ -44,11 +45,21 @@ def _mixtures(model: Path) -> Iterator[Manifest | None]:
         if made is None:
             if role.partition(" ")[0] in DATA_ROLES:
                 yield None
-        elif made.kind != "curate":
-            yield from _mixtures(folder)
-        else:
-            path = folder / MIXTURE_FILE
+        elif made.kind == "curate":
+            path = folder / MIXTURE.name
             yield made if path.is_file() and digest_path(path) == each["digest"] else None
+        else:
+            if _brings_its_own(made):
+                yield None
+            yield from _mixtures(folder)
+
+
+def _brings_its_own(made: Manifest) -> bool:
+    """Whether a stage that is no curation makes data of what no curation has seen."""
+    if made.kind == "prefs":
+        # Recorded pairs and files of recorded responses: of the inputs, those of the hub are none.
+        return bool(made.config.get("sources")) or any(model.get("file") for model in made.config.get("models", ()))
+    return made.kind == "synth"
 
 
 def _compared(mixture: Manifest, task: Task, num_items: int, seed: int) -> Mapping[str, Any] | None:
