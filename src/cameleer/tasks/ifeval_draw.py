@@ -22,7 +22,7 @@ WORDS = (
     "balance bridge careful change choice clear common detail early effort energy example familiar focus forward "
     "future garden gentle goal ground habit history honest idea journey kitchen learn light local market measure "
     "memory method morning music nature neighbor notice open patience plan practice question quiet reason result river "
-    "river routine season share simple steady story strong table teacher travel useful value village weather window "
+    "road routine season share simple steady story strong table teacher travel useful value village weather window "
     "winter"
 ).split()
 """Keywords: plain words that fit most subjects."""
@@ -214,7 +214,7 @@ _LAID_OUT = {
 _ENGLISH = {
     *_KEYWORDS, *_CASES, "keywords:letter_frequency", "length_constraints:number_sentences", "startend:end_checker",
     "length_constraints:nth_paragraph_first_word", "change_case:capital_word_frequency",
-    "detectable_format:multiple_sections",     "detectable_content:postscript",
+    "detectable_format:multiple_sections", "detectable_content:postscript",
 }  # fmt: skip
 _CLASHES: tuple[tuple[set[str], set[str]], ...] = (
     (_CASES, {*_CASES, "change_case:capital_word_frequency", "detectable_format:multiple_sections"}),

@@ -3,7 +3,7 @@
 import random
 from collections import Counter
 
-from cameleer.tasks.ifeval_draw import LANGUAGES, Asked, draw_instructions, target_of, with_request
+from cameleer.tasks.ifeval_draw import LANGUAGES, WORDS, Asked, draw_instructions, target_of, with_request
 from cameleer.tasks.ifeval_gold import compliant_response
 from cameleer.verify import Outcome, verify
 from cameleer.verify.instructions.checks import INSTRUCTIONS
@@ -26,6 +26,13 @@ def test_a_text_follows_every_combination_and_a_blank_one_none() -> None:
         verdict = verify(compliant_response(listed_instructions(target)), "ifeval", target)
         assert verdict.outcome is Outcome.CORRECT and verdict.detail["prompt_strict"], asked
         assert verify(" ", "ifeval", target).outcome is Outcome.WRONG
+
+
+def test_no_keyword_is_asked_for_twice() -> None:
+    """Keywords are drawn without replacement, which means distinct ones only if the list names each once."""
+    assert len(set(WORDS)) == len(WORDS)
+    lists = [each.kwargs.get("keywords") or each.kwargs.get("forbidden_words") or [] for each in SINGLE]
+    assert any(len(some) > 1 for some in lists) and all(len(set(some)) == len(some) for some in lists)
 
 
 def test_every_argument_is_said() -> None:
