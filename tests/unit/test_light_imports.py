@@ -9,7 +9,8 @@ HEAVY = ("torch", "transformers", "peft", "datasets")
 
 
 @pytest.mark.parametrize(
-    "module", ["cameleer.cli", "cameleer.pipeline", "cameleer.core", "cameleer.verify", "cameleer.tasks"]
+    "module",
+    ["cameleer.cli", "cameleer.pipeline", "cameleer.core", "cameleer.core.hub", "cameleer.verify", "cameleer.tasks"],
 )
 def test_import_loads_no_heavy_library(module: str) -> None:
     """A process of its own, since this one may have imported torch long ago."""

@@ -10,7 +10,6 @@ it (`rows_of`), in this process or in another.
 
 import gzip
 import json
-import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -24,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cameleer.core.errors import UserError
+from cameleer.core.hub import open_split
 from cameleer.core.mixture import MIXTURE
 from cameleer.core.types import Message, Problem
 from cameleer.curate.config import Source
@@ -38,7 +38,6 @@ MAX_EXCERPT_BYTES = 800
 GZIP_MAGIC = b"\x1f\x8b"
 PARQUET_MAGIC = b"PAR1"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-COMMIT = re.compile("[0-9a-f]{40}")
 
 
 class Row(NamedTuple):
@@ -254,13 +253,6 @@ def _batches(some: Iterable[pa.RecordBatch]) -> Iterator[Batch]:
         first += columns.num_rows
 
 
-def _compact(tables: Iterable[pa.Table]) -> Iterator[pa.RecordBatch]:
-    """The batches of tables that are windows on a larger one: another process would be sent all that is behind them."""
-    for table in tables:
-        for batch in table.to_batches():
-            yield pa.ipc.read_record_batch(batch.serialize(), batch.schema)
-
-
 def _batch_rows(block: Batch) -> Iterator[Row]:
     batch = block.columns
     try:
@@ -298,48 +290,6 @@ def _problem_value(problem: Problem) -> dict[str, Any]:
 def _open_dataset(source: Source, dataset: str) -> OpenSource:
     """A split of a hub dataset, downloaded into the hub's cache or found there."""
     where = f"source '{source.name}' (hub dataset {dataset})"
-    # Here and not above: it takes seconds to load, and only this kind of source needs it.
-    from datasets import Dataset, load_dataset
-
-    commit, license = _commit_and_license(dataset, source.revision)
-    try:
-        table = load_dataset(dataset, source.config, split=source.split or "train", revision=commit or source.revision)
-    except Exception as failure:  # The hub's failures have many types and no common one; none of them is ours.
-        raise UserError(
-            f"{where}: cannot be loaded: {str(failure).strip() or type(failure).__name__}",
-            "Check the name, split, config and revision, the network and, for a gated dataset, `hf auth login`. "
-            "Without a network, set HF_HUB_OFFLINE=1 to use what was downloaded before at once.",
-        ) from None
-    assert isinstance(table, Dataset), type(table)
-    read = _read_commit(table)
-    pinned = commit or (source.revision if source.revision and COMMIT.fullmatch(source.revision) else None)
-    if read is not None and pinned is not None and read != pinned:
-        raise UserError(
-            f"{where}: revision {source.revision or 'main'} ({pinned}) cannot be had; the cache holds {read}.",
-            "The hub may have lost it, or the network may be down. Name a revision that is there.",
-        )
-    blocks = _batches(_compact(table.with_format("arrow").iter(batch_size=ROWS_PER_READ)))
-    total = max(table.num_rows, 1)
-    license = source.license or license or table.info.license or None
-    return OpenSource(where, blocks, total, "rows", commit or read, license)
-
-
-def _read_commit(table: Any) -> str | None:
-    """The commit of the files that a dataset was made from, by where the cache keeps it; None where that is not said.
-
-    Where the hub refuses a revision, the library takes any that it has in its cache.
-    """
-    parts = [part for file in table.cache_files for part in Path(file["filename"]).parts]
-    return next((part for part in reversed(parts) if COMMIT.fullmatch(part)), None)
-
-
-def _commit_and_license(dataset: str, revision: str | None) -> tuple[str | None, str | None]:
-    """The commit that a dataset's revision means now, and its card's licence; both None where the hub does not say."""
-    from huggingface_hub import HfApi
-
-    try:
-        info = HfApi().dataset_info(dataset, revision=revision)
-    except Exception:  # Offline or refused: loading says which, or finds the dataset in the cache.
-        return None, None
-    license = info.card_data.get("license") if info.card_data else None
-    return info.sha, ", ".join(license) if isinstance(license, list) else license
+    opened = open_split(where, dataset, source.split or "train", source.revision, source.config)
+    license = source.license or opened.license
+    return OpenSource(where, _batches(opened.batches), max(opened.num_rows, 1), "rows", opened.commit, license)

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cameleer.core.errors import UserError
+from cameleer.core.hub import open_split
 from cameleer.core.pairs import PreferencePair
 from cameleer.core.types import ROLES, Conversation, Message
 from cameleer.prefs.config import PairsConfig
@@ -117,7 +118,8 @@ def _number(row: dict[str, Any], side: str) -> float | None:
 
 def _rows(config: PairsConfig, path: Path | None, where: str) -> Iterator[Any]:
     if path is None:
-        yield from _dataset_rows(config, where)
+        assert config.dataset is not None
+        yield from open_split(where, config.dataset, config.split, config.revision).rows
         return
     with path.open("rb") as file:
         is_parquet = file.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC
@@ -141,19 +143,3 @@ def _parquet_rows(path: Path, where: str) -> Iterator[Any]:
                 yield from batch.to_pylist()
     except (pa.ArrowException, OSError) as failure:
         raise UserError(f"{where}: not a readable Parquet file: {failure}") from None
-
-
-def _dataset_rows(config: PairsConfig, where: str) -> Iterator[Any]:
-    # Here and not above: it takes seconds to load, and only this kind of source needs it.
-    from datasets import load_dataset
-
-    assert config.dataset is not None
-    try:
-        table: Any = load_dataset(config.dataset, split=config.split, revision=config.revision)
-    except Exception as failure:  # The hub's failures have many types and no common one; none of them is ours.
-        raise UserError(
-            f"{where}: cannot be loaded: {str(failure).strip() or type(failure).__name__}",
-            "Check the name, split and revision, and the network. Without one, set HF_HUB_OFFLINE=1.",
-        ) from None
-    for batch in table.with_format("arrow").iter(batch_size=ROWS_PER_READ):
-        yield from batch.to_pylist()

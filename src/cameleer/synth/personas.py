@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cameleer.core.errors import UserError
+from cameleer.core.hub import open_split
 from cameleer.synth.config import PersonasConfig
 
 COLUMN = "persona"
@@ -125,16 +126,6 @@ def _persona(row: dict[str, Any], where: str) -> str:
 
 
 def _of_dataset(config: PersonasConfig, where: str) -> Iterator[str]:
-    # Here and not above: it takes seconds to load, and only this origin needs it.
-    from datasets import load_dataset
-
     assert config.dataset is not None
-    try:
-        table: Any = load_dataset(config.dataset, split=config.split, revision=config.revision)
-    except Exception as failure:  # The hub's failures have many types and no common one; none of them is ours.
-        raise UserError(
-            f"{where}: cannot be loaded: {str(failure).strip() or type(failure).__name__}",
-            "Check the name, split and revision, and the network. Without one, set HF_HUB_OFFLINE=1.",
-        ) from None
-    for batch in table.with_format("arrow").iter(batch_size=ROWS_PER_READ):
-        yield from (_persona(row, where) for row in batch.to_pylist())
+    rows = open_split(where, config.dataset, config.split, config.revision).rows
+    return (_persona(row, where) for row in rows)

@@ -263,48 +263,6 @@ def test_a_hub_dataset_in_the_cache_needs_no_network(hub: Hub) -> None:
     assert (opened.revision, opened.license) == (None, "mine")
 
 
-COMMIT, GONE = "a" * 40, "b" * 40
-
-
-@pytest.fixture
-def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A dataset that the library's cache holds at one commit, while the hub cannot be asked."""
-
-    def refused(*_: Any, **__: Any) -> Any:
-        raise ConnectionError("no network")
-
-    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", refused)
-    monkeypatch.setattr(huggingface_hub.HfApi, "hf_hub_download", refused)
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path))
-    folder = tmp_path / "org___known" / "default" / "0.0.0" / COMMIT
-    folder.mkdir(parents=True)
-    table = pa.Table.from_pylist(ROWS)
-    with pa.OSFile(str(folder / "known-train.arrow"), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    info = {
-        "features": datasets.Features.from_arrow_schema(table.schema).to_dict(),
-        "splits": {"train": {"name": "train", "num_bytes": 100, "num_examples": len(ROWS), "dataset_name": "known"}},
-        "dataset_name": "known",
-        "config_name": "default",
-        "version": "0.0.0",
-    }
-    (folder / "dataset_info.json").write_text(json.dumps(info))
-    return "org/known"
-
-
-def test_the_commit_of_a_cached_dataset_is_told_by_the_cache(cached: str) -> None:
-    for revision in (None, COMMIT):
-        opened = open_source(Source(dataset=cached, revision=revision), None, None, 0)
-        assert ([row.value for row in opened.rows], opened.revision) == (ROWS, COMMIT)
-
-
-def test_a_revision_that_is_gone_is_named_and_no_other_is_taken(cached: str) -> None:
-    """The library itself would read the commit that its cache holds, with a warning on the log."""
-    with pytest.raises(UserError, match=rf"org/known\): revision {GONE} .*cannot be had; the cache holds {COMMIT}"):
-        open_source(Source(dataset=cached, revision=GONE), None, None, 0)
-
-
 def test_a_hub_dataset_that_cannot_be_had_says_so(hub: Hub) -> None:
     hub.online = False
     with pytest.raises(UserError, match=r"\(hub dataset org/unknown\): cannot be loaded: Couldn't reach") as error:

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hub_support import COMMIT, GONE, cache_dataset
 from prefs_support import prefs_config, prefs_stage, read_made_pairs
 
 from cameleer.core.errors import UserError
@@ -82,6 +83,17 @@ def test_a_sample_is_the_seeds_and_of_pairs_only(tmp_path: Path) -> None:
 def test_a_file_without_a_pair_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no row is a pair\. chosen is no list of at least two messages: 1"):
         read(write(tmp_path / "p.jsonl", [{"id": 1}]))
+
+
+def test_pairs_of_a_hub_dataset_are_of_the_commit_that_was_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = cache_dataset(tmp_path, monkeypatch, [GOOD, GOOD])
+    config = PairsConfig.parse({"name": "rec", "dataset": dataset, "revision": COMMIT}, where="s")
+    assert [pair.rejected for pair in read_pairs(config, None, 0, Counter())] == ["Go away."] * 2
+    config = PairsConfig.parse({"name": "rec", "dataset": dataset, "revision": GONE}, where="s")
+    with pytest.raises(UserError, match=rf"^pairs 'rec' \({dataset}\): revision {GONE} .*the cache holds {COMMIT}"):
+        list(read_pairs(config, None, 0, Counter()))
 
 
 def test_recorded_pairs_alone_are_a_stage(tmp_path: Path) -> None:

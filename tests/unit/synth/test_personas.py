@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hub_support import COMMIT, GONE, cache_dataset
 
 from cameleer.core.errors import UserError
 from cameleer.synth.config import PersonasConfig
@@ -39,3 +40,13 @@ def test_a_file_without_personas_is_refused(tmp_path: Path, content: str, messag
     (tmp_path / "file").write_text(content)
     with pytest.raises(UserError, match=message):
         list(personas(PLAIN, tmp_path / "file", "0"))
+
+
+def test_those_of_a_hub_dataset_are_of_the_commit_that_was_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = cache_dataset(tmp_path, monkeypatch, [{"persona": "A baker"}, {"persona": "A nurse"}])
+    found = list(personas(PersonasConfig(dataset=dataset, revision=COMMIT), None, "3"))
+    assert sorted(found) == ["A baker", "A nurse"]
+    with pytest.raises(UserError, match=rf"^personas \({dataset}\): revision {GONE} .*the cache holds {COMMIT}"):
+        list(personas(PersonasConfig(dataset=dataset, revision=GONE), None, "3"))
