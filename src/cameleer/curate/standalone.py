@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from cameleer.core.artifact import write_json
 from cameleer.core.errors import UserError
 from cameleer.core.log import console
-from cameleer.curate.config import Decontaminate, Policy, Source
+from cameleer.curate.config import Decontaminate, MatchMode, Policy, Source
 from cameleer.curate.decontaminate import (
     OVERLAPS,
     Evaluations,
@@ -35,11 +35,11 @@ from cameleer.curate.decontaminate import (
     certificate,
     compare,
     exclusions,
-    make_index,
+    make_finder,
     whole_exclusion,
 )
 from cameleer.curate.formats import INPUT_COLUMNS, ROLE_NAMES, Format, RowError, own_id
-from cameleer.curate.overlap import Finder, Item
+from cameleer.curate.overlap import Item
 from cameleer.curate.sources import PARQUET_MAGIC, ROWS_PER_READ, Row, open_source
 from cameleer.curate.take import default_id
 
@@ -87,11 +87,12 @@ def decontaminate(request: Request, rules: Decontaminate, out: Path) -> dict[str
             add_task(evaluations, name, rules.num_generated, 0)
         else:
             evaluations.add(name, list(_items(name, source, request.eval_columns)), {"file": source.file})
-    index = make_index(rules, evaluations)
+    finder = make_finder(rules, evaluations, request.num_workers, _embedding_model(rules))
+    index = finder.index
     out.mkdir(parents=True, exist_ok=True)
     found: list[Overlaps] = []
     unreadable: dict[str, dict[str, Any]] = {}
-    with (out / OVERLAPS).open("w", encoding="utf-8") as file, Finder(index, request.num_workers) as finder:
+    with (out / OVERLAPS).open("w", encoding="utf-8") as file, finder:
         for source in sources:
             bad = _Unreadable()
             rows = _training_rows(source, request.train_columns, bad)
@@ -108,6 +109,14 @@ def decontaminate(request: Request, rules: Decontaminate, out: Path) -> dict[str
     write_json(out / SUMMARY, summary)
     console.print(f"{OVERLAPS}, {SUMMARY}: {out}", markup=False)
     return summary
+
+
+def _embedding_model(rules: Decontaminate) -> Path | None:
+    if rules.mode is not MatchMode.EMBEDDING:
+        return None
+    from cameleer.model.source import resolve_model
+
+    return resolve_model(rules.embedding_model)
 
 
 def _sources(specs: Sequence[str]) -> list[Source]:

