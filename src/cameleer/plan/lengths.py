@@ -20,6 +20,7 @@ from cameleer.curate.config import CurateConfig, ProblemSource, Source
 from cameleer.evals.config import GENERATED_ITEMS, find_eval_task
 from cameleer.prefs.config import PairsConfig, PrefsConfig
 from cameleer.synth.config import SynthConfig
+from cameleer.synth.identity import identity_rows
 
 BYTES_PER_TOKEN = 4.0
 """Assumed; English prose has more, mathematics, code and other scripts fewer (2.9 to 3.7 in samples of Tülu's data with
@@ -41,8 +42,6 @@ ITEM_TOKENS = 400
 ROW_BYTES = 1500
 """Assumed for rows of which nothing is known."""
 TASK_SAMPLE = 64
-IDENTITY_ROWS = 24
-"""Of the template that synthesis comes with."""
 
 
 class Known(NamedTuple):
@@ -115,7 +114,7 @@ def mixture_of(recipe: Recipe, reference: str, max_tokens: int | None = None) ->
         counts = _counts(recipe.folder / reference)
         return conversations(int(counts["rows"]), float(counts["characters"]), max_tokens)
     if isinstance(stage.config, SynthConfig):
-        count = synthetic_rows(stage.config)
+        count = synthetic_rows(recipe, stage.config)
         return conversations(count, count * ROW_BYTES, max_tokens, [f"{stage.name}: {ROW_BYTES} bytes a row"])
     assert isinstance(stage.config, CurateConfig), stage
     notes: list[str] = []
@@ -126,9 +125,13 @@ def mixture_of(recipe: Recipe, reference: str, max_tokens: int | None = None) ->
     return conversations(count, size, max_tokens, notes)
 
 
-def synthetic_rows(config: SynthConfig) -> int:
+def synthetic_rows(recipe: Recipe, config: SynthConfig) -> int:
     """The most rows that a synth stage makes, every prompt in its form and answered."""
-    return sum(each.count for each in config.prompts) + (IDENTITY_ROWS if config.identity is not None else 0)
+    asked, identity = sum(each.count for each in config.prompts), config.identity
+    if identity is None:
+        return asked
+    template = None if identity.template is None else recipe.folder / identity.template
+    return asked + len(identity_rows(identity.names, template)[0])
 
 
 def conversations(count: int, size: float, max_tokens: int | None, notes: list[str] | None = None) -> Rows:
