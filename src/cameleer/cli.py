@@ -12,6 +12,7 @@ from rich.table import Table
 
 from cameleer.core.errors import UserError
 from cameleer.core.log import console
+from cameleer.core.processes import Executor
 from cameleer.core.types import ChatTemplate
 
 INTERRUPTED_STATUS = 130
@@ -166,6 +167,9 @@ def decontaminate(
         list[str], typer.Option("--eval-field", metavar="COLUMN", help="Column of a text of the item; found if absent.")
     ] = [],  # noqa: B006 - typer copies it
     num_workers: Annotated[int, typer.Option(min=1, help="Processes; the result is the same for any number.")] = 1,
+    executor: Annotated[
+        Executor, typer.Option(help="Where they are: on this machine, or in a Ray cluster.")
+    ] = Executor.LOCAL,
     overrides: Annotated[
         list[str],
         typer.Option("--set", metavar="KEY=VALUE", help="A setting of curate.decontaminate, e.g. policy=report."),
@@ -180,7 +184,7 @@ def decontaminate(
 
     named = [task for name in evaluations for task in (tasks_of(name) if name in SUITES else [name])]
     rules = Decontaminate.parse(apply_overrides({"policy": "remove"}, overrides), where="decontaminate")
-    decontaminate_files(Request(train, named, train_fields, eval_fields, num_workers), rules, out)
+    decontaminate_files(Request(train, named, train_fields, eval_fields, num_workers, executor), rules, out)
 
 
 @app.command()

@@ -1,11 +1,19 @@
-"""A function over many items in several local processes, results in order: the same as without any."""
+"""A function over many items in several processes, of this machine or of a Ray cluster, results in order.
+
+The same function runs wherever it runs, so results are the same for any number of processes and any executor.
+
+A cluster is reached as Ray reaches it (`RAY_ADDRESS`, else the cluster that runs on this machine, else one is started
+for the occasion). Ray's actors are used and not Ray Data: items come in order and a bounded number ahead, and a worker
+is given what it holds once. Cameleer and the files that the function reads must be at the same paths on each machine.
+"""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from enum import StrEnum
 from multiprocessing import get_context
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from cameleer.core.errors import UserError
 
@@ -16,41 +24,128 @@ NUM_AHEAD = 2
 """Items for each process that are under way or done before their turn: bounds memory, whatever the consumer does."""
 
 
-class Processes:
-    """`count` processes, or this one alone where that is 1. Each of several runs `begin` on its arguments first."""
+class Executor(StrEnum):
+    """Where several processes are: on this machine, or in a Ray cluster."""
 
-    def __init__(self, count: int, begin: Callable[..., None] | None = None, *arguments: Any) -> None:
+    LOCAL = "local"
+    RAY = "ray"
+
+
+class _Pool(Protocol):
+    def submit(self, function: Callable[[Any], Any], item: Any) -> Any: ...
+    def result(self, ticket: Any) -> Any: ...
+    def close(self) -> None: ...
+
+
+class Processes:
+    """`count` processes. Each of several runs `begin` on its arguments first; one local process is this one itself."""
+
+    def __init__(
+        self, count: int, begin: Callable[..., None] | None = None, *arguments: Any, executor: Executor = Executor.LOCAL
+    ) -> None:
         self._count = count
-        self._pool: ProcessPoolExecutor | None = None
-        if count > 1:
-            # Started afresh and not forked: pyarrow, polars and torch keep threads.
-            self._pool = ProcessPoolExecutor(count, get_context("spawn"), begin, arguments)
+        self._pool: _Pool | None = None
+        if executor is Executor.RAY:
+            self._pool = _RayActors(count, begin, arguments)
+        elif count > 1:
+            self._pool = _LocalProcesses(count, begin, arguments)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *failure: object) -> None:
         if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+            self._pool.close()
+
+    @property
+    def are_elsewhere(self) -> bool:
+        """Whether the function runs in other processes than this, which have run `begin`."""
+        return self._pool is not None
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """The function's results in the items' order; `function` is pickled with each item. Lazy."""
         if self._pool is None:
             yield from map(function, items)
             return
-        waiting: deque[Future[Result]] = deque()
+        waiting: deque[Any] = deque()
+        for item in items:
+            waiting.append(self._pool.submit(function, item))
+            if len(waiting) > NUM_AHEAD * self._count:
+                yield self._pool.result(waiting.popleft())
+        while waiting:
+            yield self._pool.result(waiting.popleft())
+
+
+def _ended() -> UserError:
+    return UserError(
+        "A worker process ended before its work was done.",
+        "Most often memory ran out: use fewer processes (num_processes, --num-workers).",
+    )
+
+
+class _LocalProcesses:
+    def __init__(self, count: int, begin: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
+        # Started afresh and not forked: pyarrow, polars and torch keep threads.
+        self._pool = ProcessPoolExecutor(count, get_context("spawn"), begin, arguments)
+
+    def submit(self, function: Callable[[Any], Any], item: Any) -> "Future[Any]":
         try:
-            for item in items:
-                waiting.append(self._pool.submit(function, item))
-                if len(waiting) > NUM_AHEAD * self._count:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            return self._pool.submit(function, item)
         except BrokenProcessPool:
+            raise _ended() from None
+
+    def result(self, ticket: "Future[Any]") -> Any:
+        try:
+            return ticket.result()
+        except BrokenProcessPool:
+            raise _ended() from None
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+
+class _RayActors:
+    def __init__(self, count: int, begin: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
+        try:
+            import ray
+        except ImportError:
             raise UserError(
-                "A worker process ended before its work was done.",
-                "Most often memory ran out: use fewer processes (num_processes, --workers).",
+                "executor = 'ray' needs Ray, which is not installed.", "pip install 'cameleer[ray]'"
             ) from None
-        finally:
-            for each in waiting:
-                each.cancel()
+        self._ray: Any = ray
+        if not ray.is_initialized():
+            ray.init(log_to_driver=False, include_dashboard=False, logging_level="warning")
+        # An actor takes one CPU; more actors than CPUs would wait for each other for ever.
+        free = int(ray.cluster_resources().get("CPU", 0))
+        if count > free:
+            raise UserError(f"num_processes = {count}, but the Ray cluster has {free} CPUs.", "Use fewer processes.")
+        held = [ray.put(argument) for argument in arguments]
+        actor: Any = ray.remote(num_cpus=1)(_Actor)
+        self._actors = [actor.remote(begin, *held) for _ in range(count)]
+        self._next = 0
+
+    def submit(self, function: Callable[[Any], Any], item: Any) -> Any:
+        actor = self._actors[self._next]
+        self._next = (self._next + 1) % len(self._actors)
+        return actor.run.remote(function, item)
+
+    def result(self, ticket: Any) -> Any:
+        try:
+            return self._ray.get(ticket)
+        except self._ray.exceptions.RayActorError:
+            raise _ended() from None
+        except self._ray.exceptions.RayTaskError as failure:
+            raise failure.cause from None
+
+    def close(self) -> None:
+        for actor in self._actors:
+            self._ray.kill(actor)
+
+
+class _Actor:
+    def __init__(self, begin: Callable[..., None] | None, *arguments: Any) -> None:
+        if begin is not None:
+            begin(*arguments)
+
+    def run(self, function: Callable[[Any], Any], item: Any) -> Any:
+        return function(item)

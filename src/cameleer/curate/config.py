@@ -38,6 +38,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 
 from cameleer.core.config import Config
 from cameleer.core.errors import UserError
+from cameleer.core.processes import Executor
 from cameleer.core.stage import Input, InputKind, StageConfig
 from cameleer.curate.formats import Format
 from cameleer.curate.sample import share_out
@@ -448,6 +449,8 @@ class CurateConfig(StageConfig):
     """Rules on the text of every source that has none of its own."""
     decontaminate: Decontaminate = Decontaminate()
     """Compare the sources with evaluations."""
+    executor: Executor = Field(default=Executor.LOCAL, exclude=True)
+    """Where `num_processes` are: `local`, or `ray`, a cluster (`pip install 'cameleer[ray]'`)."""
     num_processes: int = Field(default=1, ge=1, exclude=True)
     """Processes that read, convert and compare rows; what is made is the same for any number."""
 

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, TextIO
 from cameleer.core.digest import digest_json
 from cameleer.core.errors import UserError
 from cameleer.core.log import console
+from cameleer.core.processes import Executor
 from cameleer.curate.config import Decontaminate, MatchMode, Policy
 from cameleer.curate.overlap import Finder, Index, Item, Items, Prompt
 from cameleer.curate.similar import SimilarFinder, SimilarItems
@@ -81,13 +82,17 @@ AnyFinder = Finder | SimilarFinder
 
 
 def make_finder(
-    rules: Decontaminate, evaluations: Evaluations, num_processes: int, embedding_model: Path | None
+    rules: Decontaminate,
+    evaluations: Evaluations,
+    embedding_model: Path | None,
+    num_processes: int,
+    executor: Executor,
 ) -> AnyFinder:
     """What finds the items of the evaluations under the rules; for embeddings with the model in a folder."""
     if rules.mode is MatchMode.EMBEDDING:
         assert embedding_model is not None
         return SimilarFinder(SimilarItems(evaluations.items, rules.threshold, embedding_model))
-    return Finder(Index(evaluations.items, rules.mode, rules.threshold, rules.ngram_size), num_processes)
+    return Finder(Index(evaluations.items, rules.mode, rules.threshold, rules.ngram_size), num_processes, executor)
 
 
 @dataclass

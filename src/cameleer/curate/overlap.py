@@ -34,7 +34,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cameleer.core.processes import Processes
+from cameleer.core.processes import Executor, Processes
 from cameleer.core.rolling import BLOCK_CHARACTERS, Block, Hashes, Ints, grouped
 from cameleer.core.words import END, closed, readable, words
 from cameleer.curate.config import NGRAM_SIZE, THRESHOLD, MatchMode
@@ -336,12 +336,11 @@ def _holds(turn: list[bytes], field: Ngram) -> bool:
 
 
 class Finder:
-    """Finds overlaps with an index, in this process or in several, each of which is given the index once."""
+    """Finds overlaps with an index, in this process or in others, each of which is given the index once."""
 
-    def __init__(self, index: Index, num_processes: int = 1) -> None:
+    def __init__(self, index: Index, num_processes: int = 1, executor: Executor = Executor.LOCAL) -> None:
         self.index = index
-        self._is_alone = num_processes == 1
-        self._processes = Processes(num_processes, _hold, index)
+        self._processes = Processes(num_processes, _hold, index, executor=executor)
 
     def __enter__(self) -> Self:
         return self
@@ -351,8 +350,9 @@ class Finder:
 
     def matches(self, prompts: Iterable[Prompt]) -> Iterator[Match]:
         """The overlaps of all rows, numbered from 0, in their order: the same for any number of processes."""
-        find = partial(_found, self.index) if self._is_alone else _found_by_worker
-        blocks = _blocks(prompts, BLOCK_CHARACTERS if self._is_alone else CHARACTERS_SENT)
+        elsewhere = self._processes.are_elsewhere
+        find = _found_by_worker if elsewhere else partial(_found, self.index)
+        blocks = _blocks(prompts, CHARACTERS_SENT if elsewhere else BLOCK_CHARACTERS)
         for first, matches in self._processes.map(find, blocks):
             for match in matches:
                 yield match._replace(row=match.row + first)

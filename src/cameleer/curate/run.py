@@ -56,7 +56,7 @@ def run(config: CurateConfig, stage: StageRun) -> Outcome:
         with (
             RowLog(stage.folder / DROPPED) as dropped,
             RowLog(changed_path) as changed,
-            Processes(config.num_processes) as processes,
+            Processes(config.num_processes, executor=config.executor) as processes,
             Screen(config, stage) as screen,
         ):
             taken = list(_take_all(config, Taker(config, stage, spool, dropped, changed, processes), screen))

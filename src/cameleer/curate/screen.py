@@ -56,7 +56,7 @@ class Screen:
         self._finder: AnyFinder | None = None
         if self._rules.tasks:
             model = stage.inputs.get(EMBEDDING_MODEL)
-            finder = make_finder(self._rules, self._evaluations, config.num_processes, model)
+            finder = make_finder(self._rules, self._evaluations, model, config.num_processes, config.executor)
             self._finder = self._stack.enter_context(finder)
             self._file = self._stack.enter_context((stage.folder / OVERLAPS).open("w", encoding="utf-8"))
 

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from cameleer.core.artifact import write_json
 from cameleer.core.errors import UserError
 from cameleer.core.log import console
+from cameleer.core.processes import Executor
 from cameleer.curate.config import Decontaminate, MatchMode, Policy, Source
 from cameleer.curate.decontaminate import (
     OVERLAPS,
@@ -61,6 +62,7 @@ class Request:
     train_columns: Sequence[str] = ()
     eval_columns: Sequence[str] = ()
     num_workers: int = 1
+    executor: Executor = Executor.LOCAL
 
 
 @dataclass
@@ -87,7 +89,7 @@ def decontaminate(request: Request, rules: Decontaminate, out: Path) -> dict[str
             add_task(evaluations, name, rules.num_generated, 0)
         else:
             evaluations.add(name, list(_items(name, source, request.eval_columns)), {"file": source.file})
-    finder = make_finder(rules, evaluations, request.num_workers, _embedding_model(rules))
+    finder = make_finder(rules, evaluations, _embedding_model(rules), request.num_workers, request.executor)
     index = finder.index
     out.mkdir(parents=True, exist_ok=True)
     found: list[Overlaps] = []
