@@ -7,6 +7,7 @@ for the occasion). Ray's actors are used and not Ray Data: items come in order a
 is given what it holds once. Cameleer and the files that the function reads must be at the same paths on each machine.
 """
 
+import importlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -107,12 +108,12 @@ class _LocalProcesses:
 class _RayActors:
     def __init__(self, count: int, begin: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
         try:
-            import ray
+            ray: Any = importlib.import_module("ray")
         except ImportError:
             raise UserError(
                 "executor = 'ray' needs Ray, which is not installed.", "pip install 'cameleer[ray]'"
             ) from None
-        self._ray: Any = ray
+        self._ray = ray
         if not ray.is_initialized():
             ray.init(log_to_driver=False, include_dashboard=False, logging_level="warning")
         # An actor takes one CPU; more actors than CPUs would wait for each other for ever.
