@@ -20,6 +20,7 @@ from cameleer.core.errors import UserError, did_you_mean
 from cameleer.core.log import console
 from cameleer.core.recipe import Recipe, Stage, load_recipe
 from cameleer.core.stage import BASE, Input, InputKind, StageConfig, StageRun
+from cameleer.core.web import fetch, is_address
 from cameleer.curate.config import CurateConfig
 from cameleer.dpo.config import DPOConfig
 from cameleer.evals.config import EvalConfig
@@ -90,6 +91,8 @@ def _check_reference(recipe: Recipe, stage: Stage, each: Input) -> None:
     if each.reference in made_by:
         if each.kind not in made_by[each.reference]:
             raise UserError(f"{where}: stage '{each.reference}' does not make a {each.kind.noun}.")
+    elif each.kind is InputKind.FILE and is_address(each.reference):
+        return
     elif each.kind is InputKind.FILE and not (recipe.folder / each.reference).exists():
         raise UserError(f"{where}: no such file under {recipe.folder.resolve()}.")
     elif each.kind not in (InputKind.FILE, InputKind.MODEL) and not _is_made(recipe.folder / each.reference, each.kind):
@@ -205,6 +208,8 @@ def _resolve(recipe: Recipe, folder: Path, each: Input) -> Path:
         if each.kind.file is not None and not (made / each.kind.file).exists():
             raise UserError(f"{made}: holds no {each.kind.noun}.", f"Ask for some in [{each.reference}].")
         return made
+    if each.kind is InputKind.FILE and is_address(each.reference):
+        return fetch(each.reference)
     if each.kind is not InputKind.MODEL:
         return (recipe.folder / each.reference).resolve()
     from cameleer.model.source import resolve_model

@@ -6,12 +6,12 @@ goes on in the same draft.
 
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import PurePath
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from cameleer.core.config import Config
+from cameleer.core.web import file_stem
 
 
 def with_name(table: dict[str, Any], default: Any) -> dict[str, Any]:
@@ -90,7 +90,7 @@ class ModelConfig(ServedConfig):
     def _named(cls, table: Any) -> Any:
         if not isinstance(table, dict):
             return table
-        return with_name(table, table.get("model") or PurePath(str(table.get("file", ""))).stem)
+        return with_name(table, table.get("model") or file_stem(str(table.get("file", ""))))
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:

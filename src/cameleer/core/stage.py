@@ -15,7 +15,8 @@ class InputKind(StrEnum):
     """How a reference is looked up.
 
     `model`: "base", a stage that makes a model, or any model spec. `mixture`, `problems`, `pairs`, `reward_model`: a
-    stage that makes one, or its folder. `file`: a path relative to the recipe.
+    stage that makes one, or its folder. `file`: a path relative to the recipe, or an address of
+    the web (`core.web`).
     """
 
     MODEL = "model"

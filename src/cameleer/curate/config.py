@@ -31,7 +31,6 @@ keywords = ["OpenAI"]
 
 from collections import Counter
 from enum import StrEnum
-from pathlib import PurePath
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
@@ -40,6 +39,7 @@ from cameleer.core.config import Config
 from cameleer.core.errors import UserError
 from cameleer.core.processes import Executor
 from cameleer.core.stage import Input, InputKind, StageConfig
+from cameleer.core.web import file_stem
 from cameleer.curate.formats import Format
 from cameleer.curate.sample import share_out
 
@@ -174,7 +174,8 @@ class Source(Config):
     name: str = ""
     """Unique within the mixture; the file's, the dataset's or the task's name when absent."""
     file: str | None = None
-    """JSONL, a JSON array or Parquet, relative to the recipe; the first two also gzipped."""
+    """JSONL, a JSON array or Parquet, the first two also gzipped: relative to the recipe, or its address on the web,
+    `https://…#sha256=…`."""
     dataset: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$")
     """A dataset of the Hugging Face hub, `org/name`."""
     task: str | None = None
@@ -223,7 +224,7 @@ class Source(Config):
             return table
         file, rest = table.get("file"), table.get("dataset") or table.get("task") or table.get("mixture")
         if isinstance(file, str):
-            return {**table, "name": PurePath(file.removesuffix(".gz")).stem}
+            return {**table, "name": file_stem(file)}
         return {**table, "name": rest.rpartition("/")[2]} if isinstance(rest, str) else table
 
     @field_validator("name")
@@ -308,7 +309,8 @@ class ProblemSource(Config):
     revision: str | None = None
     """Commit, tag or branch of a hub dataset; best a commit."""
     file: str | None = None
-    """JSONL, a JSON array or Parquet, relative to the recipe; the first two also gzipped."""
+    """JSONL, a JSON array or Parquet, the first two also gzipped: relative to the recipe, or its address on the web,
+    `https://…#sha256=…`."""
     prompt_range: PromptRange = None
     """As of a source: only problems whose prompt falls into this part of [0, 1)."""
     count: int | None = Field(default=None, gt=0)
@@ -322,7 +324,7 @@ class ProblemSource(Config):
         if not isinstance(table, dict):
             return table
         file, rest = table.get("file"), table.get("dataset") or table.get("task") or table.get("problems")
-        name = PurePath(file.removesuffix(".gz")).stem if isinstance(file, str) else str(rest or "").rpartition("/")[2]
+        name = file_stem(file) if isinstance(file, str) else str(rest or "").rpartition("/")[2]
         return {"task_version": None, "name": name, **table}
 
     @field_validator("task")

@@ -25,6 +25,7 @@ from cameleer.core.artifact import write_json
 from cameleer.core.errors import UserError
 from cameleer.core.log import console
 from cameleer.core.processes import Executor
+from cameleer.core.web import fetch, is_address
 from cameleer.curate.config import Decontaminate, MatchMode, Policy, Source
 from cameleer.curate.decontaminate import (
     OVERLAPS,
@@ -149,8 +150,8 @@ def _is_data(spec: str) -> bool:
 
 def source_of(spec: str) -> Source:
     """The file or hub dataset that a spec means. Raises UserError for what is neither."""
-    name, _, place = spec.rpartition("=") if not Path(spec).exists() else ("", "", spec)
-    if Path(place).is_file():
+    name, place = _named_place(spec)
+    if Path(place).is_file() or is_address(place):
         return Source.parse({"file": place, "name": name or None}, where=spec)
     dataset, _, revision = place.partition("@")
     if dataset.count("/") == 1 and PurePath(place).suffix == "" and not Path(place).exists():
@@ -158,8 +159,21 @@ def source_of(spec: str) -> Source:
     raise UserError(f"{spec}: no such file.", "A hub dataset is given as org/name or org/name@revision.")
 
 
+def _named_place(spec: str) -> tuple[str, str]:
+    """Both parts of NAME=PLACE; the name is empty where there is none. Paths and addresses may hold such signs too."""
+    name, sign, place = spec.partition("=")
+    return (name, place) if sign and not Path(spec).exists() and not is_address(spec) else ("", spec)
+
+
 def _rows(source: Source) -> Iterator[Row]:
-    return open_source(source, Path(source.file) if source.file else None, None, 0).rows
+    return open_source(source, _local(source), None, 0).rows
+
+
+def _local(source: Source) -> Path | None:
+    """The file of a source on this machine; None for a hub dataset."""
+    if source.file is None:
+        return None
+    return fetch(source.file) if is_address(source.file) else Path(source.file)
 
 
 def _training_rows(source: Source, columns: Sequence[str], bad: _Unreadable) -> Iterator[TrainingRow]:
@@ -252,7 +266,7 @@ def _require_rows(source: Source, num_rows: int, bad: _Unreadable) -> None:
 
 def write_clean(source: Source, out: Path, stays: Callable[[int], bool]) -> Path:
     """Write the rows of a source whose numbers may stay, whole or not at all."""
-    path = Path(source.file) if source.file else None
+    path = _local(source)
     is_parquet = path is not None and _begins_with(path, PARQUET_MAGIC)
     target = out / f"clean.{source.name.replace('/', '-')}.{'parquet' if is_parquet else 'jsonl'}"
     draft = target.with_name(f".{target.name}.draft")

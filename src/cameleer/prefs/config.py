@@ -18,7 +18,6 @@ budget goes on in the same draft.
 """
 
 from enum import StrEnum
-from pathlib import PurePath
 from typing import Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
@@ -26,6 +25,7 @@ from pydantic import Field, model_validator
 from cameleer.core.config import Config
 from cameleer.core.served import ModelConfig, ServedConfig, named_twice, with_name
 from cameleer.core.stage import Input, InputKind, StageConfig
+from cameleer.core.web import file_stem
 
 Aspect = Literal["helpfulness", "instruction_following", "honesty", "truthfulness"]
 """What a judge rates an answer for."""
@@ -143,7 +143,7 @@ class PairsConfig(Config):
     def _named(cls, table: Any) -> Any:
         if not isinstance(table, dict):
             return table
-        return with_name(table, table.get("dataset") or PurePath(str(table.get("file", ""))).stem)
+        return with_name(table, table.get("dataset") or file_stem(str(table.get("file", ""))))
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
