@@ -121,10 +121,10 @@ def counted(config: CurateConfig, max_rows: int | None) -> CurateConfig:
     """
     sources: list[Source] = []
     for source, count in zip(config.sources, config.row_counts(), strict=True):
-        rows = count if max_rows is None else min(count or max_rows, max_rows)
-        changes: dict[str, Any] = {"count": rows, "weight": None}
-        if rows is not None:
-            changes["fraction"] = None
+        changes: dict[str, Any] = {"count": count, "weight": None}
+        if max_rows is not None:
+            limited = "count" if count is not None else "max_count"
+            changes[limited] = min(count or source.max_count or max_rows, max_rows)
         sources.append(source.model_copy(update=changes))
     return config.model_copy(update={"sources": tuple(sources), "num_rows": None})
 
@@ -157,7 +157,8 @@ def _variant(
 def _part(source: Source, share: float) -> Source:
     if source.count is not None:
         return source.model_copy(update={"count": max(1, round(source.count * share))})
-    return source.model_copy(update={"fraction": (source.fraction or 1.0) * share})
+    cap = None if source.max_count is None else max(1, round(source.max_count * share))
+    return source.model_copy(update={"fraction": (source.fraction or 1.0) * share, "max_count": cap})
 
 
 def larger_recipe(recipe: Recipe, variants: Sequence[Variant], sft: SFTConfig, evaluation: EvalConfig) -> Recipe:

@@ -1,6 +1,7 @@
 """Ablations: which mixtures are trained on, what is said of them, and one run from the command."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from cameleer.cli import _guarded, app  # pyright: ignore[reportPrivateUsage]
 from cameleer.core.artifact import read_manifest
 from cameleer.core.errors import UserError
 from cameleer.core.mixture import MIXTURE
+from cameleer.core.stage import StageRun
 from cameleer.curate.config import CurateConfig
+from cameleer.curate.run import run
 from cameleer.evals.config import EvalConfig
 from cameleer.model.load import save_model
 from cameleer.model.tiny import tiny_model, tiny_tokenizer
@@ -87,6 +90,29 @@ def test_specialists_sizes_and_the_bound_on_rows() -> None:
     assert [source.fraction for source in half.curate.sources] == [0.5, 0.25]
     with pytest.raises(UserError, match="between 0 and 1"):
         variants_of(config, [Series.SIZES], [1.0])
+
+
+@pytest.mark.parametrize(
+    ("max_rows", "rows"),
+    [(None, [(20, 12, 3), (10, 6, 2)]), (15, [(15, 12, 3), (8, 6, 2)]), (2, [(2, 2, 2), (1, 1, 1)])],
+)
+def test_sources_without_a_count_give_what_they_have_within_bounds(
+    tmp_path: Path, max_rows: int | None, rows: list[tuple[int, ...]]
+) -> None:
+    """30 rows capped at 20, 12 rows, and 3 tenths of 10; then half of each."""
+    tables: list[dict[str, Any]] = [{"name": "a", "max_count": 20}, {"name": "b"}, {"name": "c", "fraction": 0.3}]
+    for table, count in zip(tables, (30, 12, 10), strict=True):
+        table["file"] = str(tmp_path / f"{table['name']}.jsonl")
+        lines = [{"prompt": f"{table['name']} {number}", "completion": "?"} for number in range(count)]
+        Path(table["file"]).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    config = counted(CurateConfig.parse({"sources": tables}, where=""), max_rows)
+    for variant, expected in zip(variants_of(config, [Series.SIZES], [0.5]), rows, strict=True):
+        folder = tmp_path / variant.label
+        folder.mkdir()
+        files = {table["name"]: Path(table["file"]) for table in tables}
+        run(variant.curate, StageRun("curate", folder, files, "model", 0))
+        taken = Counter(row.source for row in MIXTURE.read(folder))
+        assert tuple(taken[name] for name in "abc") == expected
 
 
 def results() -> dict[str, Any]:
