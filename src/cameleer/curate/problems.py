@@ -24,10 +24,10 @@ from typing import Any, NamedTuple
 
 from cameleer.core.errors import UserError, did_you_mean
 from cameleer.core.problems import PROBLEMS
+from cameleer.core.prompt_range import in_range
 from cameleer.core.types import Conversation, Problem
 from cameleer.curate.config import ProblemSource, Source
 from cameleer.curate.formats import Format, RowError, convert
-from cameleer.curate.sample import prompt_position
 from cameleer.curate.sources import Row, open_source
 from cameleer.tasks import find_task
 from cameleer.verify import verify
@@ -93,7 +93,7 @@ def draw_problems(
             yield from _drawn(source, source.task, seed, seen)
         elif source.problems is not None:
             where = f"problems '{source.name}' ({files[source.role]})"
-            every = [each for each in PROBLEMS.read(files[source.role]) if _in_range(each, source)]
+            every = [each for each in PROBLEMS.read(files[source.role]) if in_range(each.messages, source.prompt_range)]
             yield from _new(source, every, where, seed, seen, left_out)
         else:
             yield from _recorded(source, files.get(source.role), seed, seen, left_out)
@@ -134,13 +134,8 @@ def _recorded(
     opened = open_source(origin, path, None, seed)
     where = opened.where.replace("source", "problems", 1)
     problems = (to_problem(row, source.name, where) for row in opened.rows)
-    every = [each for each in problems if _in_range(each, source)]
+    every = [each for each in problems if in_range(each.messages, source.prompt_range)]
     return _new(source, every, where, seed, seen, left_out)
-
-
-def _in_range(problem: Problem, source: ProblemSource) -> bool:
-    start, end = source.prompt_range or (0, 1)
-    return start <= prompt_position(problem.messages) < end
 
 
 def _new(

@@ -3,8 +3,6 @@
 A row's key is a hash of the seed, what the key is for, the source's name and the row's number. Sampling n rows without
 replacement is taking the n smallest keys; shuffling is sorting by other keys. So the outcome depends neither on how
 the rows are divided among readers nor on what else is in the mixture, and only the rows taken so far need be kept.
-
-Pools are divided by prompt instead, by a key that depends on nothing but its words (`prompt_position`).
 """
 
 from array import array
@@ -15,28 +13,12 @@ from hashlib import blake2b
 from typing import Literal, NamedTuple
 
 from cameleer.core.spool import Place
-from cameleer.core.types import Conversation
-from cameleer.core.words import composed, plain, words
 
 
 def random_key(seed: int, purpose: Literal["sample", "order"], source: str, row: int, copy: int = 0) -> int:
     """64 random bits that belong to this row for this purpose; the same on every machine."""
     text = f"{seed}\0{purpose}\0{row}\0{copy}\0{source}"
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
-
-
-def prompt_position(messages: Conversation) -> float:
-    """Where in [0, 1) a conversation's prompt falls: a hash of its first user turn's words.
-
-    The same in every source, stage and recipe, whatever the answer, the system turn, case, spaces and marks; and
-    whichever rules have changed the text: it is taken as if all had.
-    """
-    first = next((turn.content for turn in messages if turn.role == "user"), "")
-    # In this order: without what stands between a letter and its accent, they are one character.
-    canonical = composed(plain(first))
-    digest = blake2b(b" ".join(words(canonical)), digest_size=8, person=b"prompt").digest()
-    # 53 bits are what a float holds, so that no prompt is rounded up to 1.
-    return (int.from_bytes(digest, "big") >> 11) / (1 << 53)
 
 
 def share_out(total: int, weights: Sequence[float]) -> list[int]:

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
+from cameleer.core.prompt_range import in_range
 from cameleer.core.spool import encode
 from cameleer.core.types import Conversation
 from cameleer.curate.config import Rules
 from cameleer.curate.dropped import excerpt
 from cameleer.curate.formats import Format, RowError, check, convert, own_id, recognised
 from cameleer.curate.rules import changed, objection
-from cameleer.curate.sample import prompt_position, random_key
+from cameleer.curate.sample import random_key
 from cameleer.curate.sources import Block, Row, rows_of
 
 
@@ -77,10 +78,8 @@ def _usable(way: Way, row: Row, id: str | None) -> Made:
     if row.value is None:
         raise RowError(row.problem)
     read = _converted(way, row.value)
-    if way.prompt_range is not None:
-        start, end = way.prompt_range
-        if not start <= prompt_position(read) < end:
-            return Made(row.number, row.position, id, is_outside=True)
+    if not in_range(read, way.prompt_range):
+        return Made(row.number, row.position, id, is_outside=True)
     conversation, names = changed(read, way.rules)
     before = _record(read) if names else None
     if before is not None and (fault := _fault(conversation)):

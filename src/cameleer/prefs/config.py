@@ -23,6 +23,7 @@ from typing import Any, Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from cameleer.core.config import Config
+from cameleer.core.prompt_range import PromptRange
 from cameleer.core.served import ModelConfig, ServedConfig, named_twice, with_name
 from cameleer.core.stage import Input, InputKind, StageConfig
 from cameleer.core.web import file_stem
@@ -137,6 +138,8 @@ class PairsConfig(Config):
     """Commit, tag or branch of a hub dataset; best a commit."""
     count: int | None = Field(default=None, gt=0)
     """This many pairs, sampled without replacement; all when absent."""
+    prompt_range: PromptRange = None
+    """Part of all prompts, [from, to) within 0 and 1, as curation divides pools: pairs with others are left out."""
 
     @model_validator(mode="before")
     @classmethod

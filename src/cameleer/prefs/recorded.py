@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from cameleer.core.errors import UserError
 from cameleer.core.hub import open_split
 from cameleer.core.pairs import PreferencePair
+from cameleer.core.prompt_range import in_range
 from cameleer.core.types import ROLES, Conversation, Message
 from cameleer.prefs.config import PairsConfig
 
@@ -40,7 +41,7 @@ def read_pairs(config: PairsConfig, path: Path | None, seed: int, dropped: Count
     count = 0
     for number, row in enumerate(_rows(config, path, where), 1):
         try:
-            pair = to_pair(row, config.name, number)
+            pair = _pair(row, config, number)
         except NotAPair as failure:
             dropped[str(failure)] += 1
             continue
@@ -59,7 +60,7 @@ def _sampled(config: PairsConfig, path: Path | None, where: str, seed: int) -> s
     usable: list[int] = []
     for number, row in enumerate(_rows(config, path, where), 1):
         try:
-            to_pair(row, config.name, number)
+            _pair(row, config, number)
         except NotAPair:
             continue
         usable.append(number)
@@ -67,6 +68,14 @@ def _sampled(config: PairsConfig, path: Path | None, where: str, seed: int) -> s
     if len(usable) < config.count:
         raise UserError(f"{where}: {len(usable)} pairs, but {config.count} were asked for.", "Ask for fewer.")
     return set(random.Random(f"{seed}/{config.name}").sample(usable, config.count))
+
+
+def _pair(row: Any, config: PairsConfig, number: int) -> PreferencePair:
+    """The pair of a row of a source. Raises NotAPair for one that the source does not give."""
+    pair = to_pair(row, config.name, number)
+    if not in_range(pair.prompt, config.prompt_range):
+        raise NotAPair("its prompt is outside of prompt_range")
+    return pair
 
 
 def to_pair(row: Any, source: str, number: int) -> PreferencePair:

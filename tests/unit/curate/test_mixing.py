@@ -15,6 +15,7 @@ from cameleer.core.artifact import Outcome
 from cameleer.core.errors import UserError
 from cameleer.core.mixture import MIXTURE
 from cameleer.core.problems import PROBLEMS
+from cameleer.core.prompt_range import prompt_position
 from cameleer.core.stage import StageRun
 from cameleer.core.types import Example, Message
 from cameleer.curate import sources
@@ -22,7 +23,6 @@ from cameleer.curate.config import CurateConfig
 from cameleer.curate.licenses import conflicts
 from cameleer.curate.problems import SeenPrompts
 from cameleer.curate.run import CARD, run
-from cameleer.curate.sample import prompt_position
 
 
 def row(number: int, prefix: str = "", **columns: Any) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def test_the_model_is_an_input_of_the_stage_where_it_is_read() -> None:
 
 
 def test_the_threshold_is_the_modes() -> None:
-    assert Decontaminate(mode=MatchMode.EMBEDDING).threshold == 0.9
+    assert Decontaminate(mode=MatchMode.EMBEDDING).threshold == 0.85
     assert Decontaminate().threshold == Decontaminate(mode=MatchMode.FULL).threshold == 0.5
     assert Decontaminate(mode=MatchMode.EMBEDDING, threshold=0.7).threshold == 0.7
     with pytest.raises(UserError, match="should be 'ngram', 'full' or 'embedding'"):

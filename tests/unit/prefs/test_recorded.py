@@ -13,6 +13,7 @@ from prefs_support import prefs_config, prefs_stage, read_made_pairs
 
 from cameleer.core.errors import UserError
 from cameleer.core.pairs import PreferencePair
+from cameleer.core.prompt_range import prompt_position
 from cameleer.core.types import Message
 from cameleer.prefs.config import PairsConfig
 from cameleer.prefs.recorded import read_pairs
@@ -104,3 +105,20 @@ def test_recorded_pairs_alone_are_a_stage(tmp_path: Path) -> None:
         "rec": {"an empty answer": 1}
     }
     assert len(read_made_pairs(tmp_path / "out")) == 1
+
+
+def test_a_range_takes_its_part_of_the_pool_as_curation_does(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    rows = [{**GOOD, "chosen": turns(f"{n}?", "Yes."), "rejected": turns(f"{n}?", "No.")} for n in range(100)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    parts: list[set[str]] = []
+    for part in ([0, 0.4], [0.4, 1]):
+        dropped: Counter[str] = Counter()
+        config = PairsConfig.parse({"file": str(path), "prompt_range": part}, where="")
+        pairs = list(read_pairs(config, path, 0, dropped))
+        assert all(part[0] <= prompt_position(pair.prompt) < part[1] for pair in pairs)
+        assert dropped == {"its prompt is outside of prompt_range": 100 - len(pairs)}
+        parts.append({pair.prompt[-1].content for pair in pairs})
+    assert len(parts[0] | parts[1]) == 100 and not parts[0] & parts[1]
+    few = PairsConfig.parse({"file": str(path), "prompt_range": [0, 0.4], "count": 5}, where="")
+    assert {pair.prompt[-1].content for pair in read_pairs(few, path, 0, Counter())} < parts[0]
