@@ -4,8 +4,9 @@
     share(item, r)  = mean of share(field, r) over the item's fields that are not blank
     the item overlaps with r  iff  share(item, r) > threshold
 
-e is `model.embed`. The report tried this measure (§3.2) and could not tell paraphrases from texts of the same kind by
-it; that is why n-grams are the default. Every pair of a row and an item is computed: nothing is searched approximately.
+e is `model.embed`. It finds rephrased copies, of which n-grams find none, and texts of the same kind too, the more the
+lower the threshold (docs/decontamination.md has figures); that is why n-grams are the default. Every pair of a row and
+an item is computed: nothing is searched approximately.
 """
 
 from collections import Counter
