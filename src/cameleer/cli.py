@@ -168,7 +168,7 @@ def decontaminate(
     ] = [],  # noqa: B006 - typer copies it
     num_workers: Annotated[int, typer.Option(min=1, help="Processes; the result is the same for any number.")] = 1,
     executor: Annotated[
-        Executor, typer.Option(help="Where they are: on this machine, or in a Ray cluster.")
+        Executor, typer.Option(help="Where the workers are: on this machine, or in a Ray cluster.")
     ] = Executor.LOCAL,
     overrides: Annotated[
         list[str],

@@ -20,7 +20,7 @@ from cameleer.core.errors import UserError, did_you_mean
 from cameleer.core.log import console
 from cameleer.core.recipe import Recipe, Stage, load_recipe
 from cameleer.core.stage import BASE, Input, InputKind, StageConfig, StageRun
-from cameleer.core.web import fetch, is_address
+from cameleer.core.web import checked_address, fetch, is_address
 from cameleer.curate.config import CurateConfig
 from cameleer.dpo.config import DPOConfig
 from cameleer.evals.config import EvalConfig
@@ -92,7 +92,7 @@ def _check_reference(recipe: Recipe, stage: Stage, each: Input) -> None:
         if each.kind not in made_by[each.reference]:
             raise UserError(f"{where}: stage '{each.reference}' does not make a {each.kind.noun}.")
     elif each.kind is InputKind.FILE and is_address(each.reference):
-        return
+        checked_address(each.reference)
     elif each.kind is InputKind.FILE and not (recipe.folder / each.reference).exists():
         raise UserError(f"{where}: no such file under {recipe.folder.resolve()}.")
     elif each.kind not in (InputKind.FILE, InputKind.MODEL) and not _is_made(recipe.folder / each.reference, each.kind):

@@ -53,14 +53,24 @@ def open_split(
         ) from None
     assert isinstance(table, Dataset), type(table)
     read = _read_commit(table)
-    pinned = commit or (revision if revision and COMMIT.fullmatch(revision) else None)
-    if read is not None and pinned is not None and read != pinned:
+    if read is not None and not (read == commit if commit else _means(dataset, revision, read)):
+        name = f"{revision or 'main'} ({commit})" if commit else str(revision)
         raise UserError(
-            f"{where}: revision {revision or 'main'} ({pinned}) cannot be had; the cache holds {read}.",
-            "The hub may have lost it, or the network may be down. Name a revision that is there.",
+            f"{where}: revision {name} cannot be had; the cache holds {read}.",
+            "The hub may have lost it, or the network may be down. Name a revision that is there, best a whole commit.",
         )
     batches = _compact(table.with_format("arrow").iter(batch_size=ROWS_PER_READ))
     return HubSplit(table.num_rows, batches, commit or read, license or table.info.license or None)
+
+
+def _means(dataset: str, revision: str | None, read: str) -> bool:
+    """Whether a revision is known to mean the commit that was read, while the hub cannot be asked."""
+    if revision is None or read.startswith(revision):
+        return True
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    noted = Path(HF_HUB_CACHE, f"datasets--{dataset.replace('/', '--')}", "refs", revision)
+    return noted.is_file() and noted.read_text().strip() == read
 
 
 def _compact(tables: Iterable[pa.Table]) -> Iterator[pa.RecordBatch]:

@@ -27,4 +27,7 @@ def wilson_interval(successes: float, total: int) -> Interval:
     centre = p + z2 / (2 * total)
     half = Z_95 * math.sqrt(p * (1 - p) / total + z2 / (4 * total**2))
     scale = 1 + z2 / total
-    return Interval(max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale))
+    # At the ends the bound is the end itself; rounding would leave 1e-17 of it.
+    low = (centre - half) / scale if successes else 0.0
+    high = (centre + half) / scale if successes < total else 1.0
+    return Interval(low, high)

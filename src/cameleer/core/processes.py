@@ -4,7 +4,7 @@ The same function runs wherever it runs, so results are the same for any number 
 
 A cluster is reached as Ray reaches it (`RAY_ADDRESS`, else the cluster that runs on this machine, else one is started
 for the occasion). Ray's actors are used and not Ray Data: items come in order and a bounded number ahead, and a worker
-is given what it holds once. Cameleer and the files that the function reads must be at the same paths on each machine.
+is given what it holds once. Cameleer must be installed on each machine of the cluster; functions get all they need.
 """
 
 import importlib
@@ -21,6 +21,8 @@ from cameleer.core.errors import UserError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+RAY_SECONDS = 120
+"""How long a cluster has to start its workers, which begin by loading what they hold."""
 NUM_AHEAD = 2
 """Items for each process that are under way or done before their turn: bounds memory, whatever the consumer does."""
 
@@ -77,9 +79,9 @@ class Processes:
             yield self._pool.result(waiting.popleft())
 
 
-def _ended() -> UserError:
+def _ended(reason: str = "") -> UserError:
     return UserError(
-        "A worker process ended before its work was done.",
+        f"A worker process ended before its work was done. {reason}".rstrip(),
         "Most often memory ran out: use fewer processes (num_processes, --num-workers).",
     )
 
@@ -116,14 +118,19 @@ class _RayActors:
         self._ray = ray
         if not ray.is_initialized():
             ray.init(log_to_driver=False, include_dashboard=False, logging_level="warning")
-        # An actor takes one CPU; more actors than CPUs would wait for each other for ever.
-        free = int(ray.cluster_resources().get("CPU", 0))
-        if count > free:
-            raise UserError(f"num_processes = {count}, but the Ray cluster has {free} CPUs.", "Use fewer processes.")
         held = [ray.put(argument) for argument in arguments]
-        actor: Any = ray.remote(num_cpus=1)(_Actor)
+        # Two pools may be at work in turn, which together take a CPU for each of their pairs of workers.
+        actor: Any = ray.remote(num_cpus=0.5, scheduling_strategy="SPREAD")(_Actor)
         self._actors = [actor.remote(begin, *held) for _ in range(count)]
         self._next = 0
+        try:
+            self._wait_for([each.begun.remote() for each in self._actors], RAY_SECONDS)
+        except ray.exceptions.GetTimeoutError:
+            self.close()
+            raise UserError(
+                f"The Ray cluster has not started {count} workers within {RAY_SECONDS} s: its CPUs are taken.",
+                "Use fewer processes (num_processes, --num-workers), or wait until the cluster is free.",
+            ) from None
 
     def submit(self, function: Callable[[Any], Any], item: Any) -> Any:
         actor = self._actors[self._next]
@@ -131,12 +138,18 @@ class _RayActors:
         return actor.run.remote(function, item)
 
     def result(self, ticket: Any) -> Any:
+        return self._wait_for(ticket, None)
+
+    def _wait_for(self, ticket: Any, seconds: float | None) -> Any:
+        errors = self._ray.exceptions
         try:
-            return self._ray.get(ticket)
-        except self._ray.exceptions.RayActorError:
-            raise _ended() from None
-        except self._ray.exceptions.RayTaskError as failure:
+            return self._ray.get(ticket, timeout=seconds)
+        except errors.GetTimeoutError:
+            raise
+        except errors.RayTaskError as failure:
             raise failure.cause from None
+        except errors.RayError as failure:
+            raise _ended(" ".join(str(failure).split())) from None
 
     def close(self) -> None:
         for actor in self._actors:
@@ -147,6 +160,9 @@ class _Actor:
     def __init__(self, begin: Callable[..., None] | None, *arguments: Any) -> None:
         if begin is not None:
             begin(*arguments)
+
+    def begun(self) -> None:
+        """Answers once the worker is there and has begun."""
 
     def run(self, function: Callable[[Any], Any], item: Any) -> Any:
         return function(item)

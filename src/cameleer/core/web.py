@@ -28,6 +28,8 @@ TIMEOUT_SECONDS = 60.0
 MEBIBYTE = 1 << 20
 SHOWN_BYTES = 16 * MEBIBYTE
 """From this size on, progress is shown."""
+ASK_AGAIN = (408, 429)
+"""Refusals that are for the moment."""
 PIN = re.compile("sha256=([0-9a-fA-F]{64})")
 
 
@@ -47,17 +49,27 @@ def file_stem(reference: str) -> str:
     return PurePath(name.removesuffix(".gz")).stem
 
 
-def fetch(address: str) -> Path:
-    """The cache's copy of the file at an address. Raises UserError if it cannot be had or is not the pinned one."""
+def checked_address(address: str) -> tuple[str, str | None]:
+    """The address without its pin, and the digest that it is pinned to. Raises UserError for what can be neither."""
     place, fragment = urldefrag(address)
     pin = PIN.fullmatch(fragment)
     if fragment and pin is None:
         raise UserError(f"{address}: #{fragment} is no digest.", "Write #sha256= and its 64 hexadecimal digits.")
-    name = address_name(address)
-    if not name:
+    if not address_name(address):
         raise UserError(f"{address}: the address names no file.")
-    target = cache_folder() / "web" / sha256(place.encode()).hexdigest()[:16] / name
-    expected = pin[1].lower() if pin else None
+    return place, pin[1].lower() if pin else None
+
+
+def copy_of(address: str) -> Path:
+    """Where the cache keeps the file at an address, fetched yet or not."""
+    place = urldefrag(address).url
+    return cache_folder() / "web" / sha256(place.encode()).hexdigest()[:16] / address_name(address)
+
+
+def fetch(address: str) -> Path:
+    """The cache's copy of the file at an address. Raises UserError if it cannot be had or is not the pinned one."""
+    place, expected = checked_address(address)
+    target, name = copy_of(address), address_name(address)
     if target.is_file() and (expected is None or digest_path(target) == expected):
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +97,7 @@ def _download(place: str, draft: Path) -> None:
     for attempt in range(ATTEMPTS):
         try:
             with httpx.stream("GET", place, headers=headers, follow_redirects=True, timeout=TIMEOUT_SECONDS) as reply:
-                if 400 <= reply.status_code < 500:
+                if 400 <= reply.status_code < 500 and reply.status_code not in ASK_AGAIN:
                     raise UserError(f"{place} cannot be fetched: status {reply.status_code}.", "Check the address.")
                 reply.raise_for_status()
                 _write(reply.iter_raw(MEBIBYTE), draft, int(reply.headers.get("content-length", 0)))

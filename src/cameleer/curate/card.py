@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from cameleer.core.types import Example
+from cameleer.curate.config import MatchMode
 from cameleer.curate.dropped import CHANGED, DROPPED, Reasons
 from cameleer.curate.rules import conversation_language, num_words
 from cameleer.curate.screen import near_duplicate_of
@@ -158,7 +159,12 @@ def _overlaps(portraits: Sequence[Portrait], shared: Mapping[tuple[str, str], in
 def _decontamination(certificate: Mapping[str, Any]) -> list[str]:
     """What the sources were compared with, and what was found."""
     measure, sources = certificate["measure"], certificate["sources"]
-    what = "the whole of a field" if measure["mode"] == "full" else f"{measure['ngram_size']}-grams"
+    if measure["mode"] == MatchMode.EMBEDDING:
+        what = f"embeddings ({measure['embedding_model']}): an item overlaps with a row whose cosine is above "
+        what += f"{measure['threshold']:g}"
+    else:
+        what = "the whole of a field" if measure["mode"] == MatchMode.FULL else f"{measure['ngram_size']}-grams"
+        what += f": an item overlaps with a row that more than {measure['threshold']:.0%} of its tokens match"
     found = [
         [name, task, f"{each['items']:,}", f"{each['share']:.2%}", f"{each['rows']:,}", "yes" * each["contaminated"]]
         for name, source in sources.items()
@@ -167,9 +173,8 @@ def _decontamination(certificate: Mapping[str, Any]) -> list[str]:
     removed = ", ".join(f"{source['removed']:,} of {name}" for name, source in sources.items() if source["removed"])
     parts = [
         "## Decontamination",
-        f"User turns against test items by {what}: an item overlaps with a row that more than "
-        f"{measure['threshold']:.0%} of its tokens match; a source is contaminated above {measure['max_overlap']:.0%} "
-        f"of an evaluation's items. Policy: {measure['policy']}. Rows removed: {removed or 'none'}. "
+        f"User turns against test items by {what}; a source is contaminated above {measure['max_overlap']:.0%} of an "
+        f"evaluation's items. Policy: {measure['policy']}. Rows removed: {removed or 'none'}. "
         "Left: items that overlap with rows that were not removed. Too short: items that cannot match.",
         _table(
             ("evaluation", "version", "items", "too short", "left"),

@@ -53,10 +53,11 @@ NOT_OF_TASKS = ("fields", "upsample", "where", "prompt_range", "stratify")
 NGRAM_SIZE = 8
 THRESHOLD = 0.5
 MAX_OVERLAP = 0.02
+"""The published measure's numbers."""
 COSINE_THRESHOLD = 0.85
+"""Of embeddings: docs/decontamination.md says what it finds."""
 EMBEDDING_MODEL = "decontaminate.embedding_model"
 """The role of that input."""
-"""The published measure's numbers."""
 
 
 class MatchMode(StrEnum):

@@ -26,7 +26,7 @@ from cameleer.core.log import console
 from cameleer.core.processes import Executor
 from cameleer.curate.config import Decontaminate, MatchMode, Policy
 from cameleer.curate.overlap import Finder, Index, Item, Items, Prompt
-from cameleer.curate.similar import SimilarFinder, SimilarItems
+from cameleer.curate.similar import SimilarItems
 from cameleer.curate.take import Exclusion
 from cameleer.tasks import SealedReader, find_task
 from cameleer.tasks.mirror import content_digest
@@ -78,20 +78,18 @@ def add_task(evaluations: Evaluations, name: str, num_generated: int, seed: int)
     evaluations.add(name, items, facts)
 
 
-AnyFinder = Finder | SimilarFinder
-
-
 def make_finder(
     rules: Decontaminate,
     evaluations: Evaluations,
     embedding_model: Path | None,
     num_processes: int,
     executor: Executor,
-) -> AnyFinder:
+) -> Finder:
     """What finds the items of the evaluations under the rules; for embeddings with the model in a folder."""
     if rules.mode is MatchMode.EMBEDDING:
         assert embedding_model is not None
-        return SimilarFinder(SimilarItems(evaluations.items, rules.threshold, embedding_model))
+        # In this process: a forward pass uses all cores, or the GPU.
+        return Finder(SimilarItems(evaluations.items, rules.threshold, embedding_model))
     return Finder(Index(evaluations.items, rules.mode, rules.threshold, rules.ngram_size), num_processes, executor)
 
 
@@ -109,7 +107,7 @@ class Overlaps:
     """The evaluations with which the source is contaminated."""
 
 
-def compare(source: str, rows: Iterable[TrainingRow], finder: AnyFinder, max_overlap: float, file: TextIO) -> Overlaps:
+def compare(source: str, rows: Iterable[TrainingRow], finder: Finder, max_overlap: float, file: TextIO) -> Overlaps:
     """Compare a source's rows with the evaluations of a finder's index; each overlap is a line of `file`."""
     index = finder.index
     found = Overlaps(source)
@@ -180,7 +178,7 @@ def certificate(
 ) -> dict[str, Any]:
     """What was compared and found. `left` counts the items of an evaluation that overlap with rows not removed."""
     return {
-        "measure": rules.model_dump(mode="json", exclude={"tasks", "num_generated"}),
+        "measure": _measure(rules),
         "evaluations": {
             name: {
                 **facts,
@@ -191,6 +189,12 @@ def certificate(
         },
         "sources": {source.source: _found(source, index, rules.policy) for source in sources},
     }
+
+
+def _measure(rules: Decontaminate) -> dict[str, Any]:
+    """The rules, without those that the mode does not read."""
+    unread = {"ngram_size"} if rules.mode is MatchMode.EMBEDDING else {"embedding_model"}
+    return rules.model_dump(mode="json", exclude={"tasks", "num_generated", *unread})
 
 
 def _left(task: str, overlaps: Overlaps, index: Items, policy: Policy) -> set[int]:

@@ -87,6 +87,10 @@ class Items:
         """Items by task."""
         return Counter(item.task for item in self.items)
 
+    def matches(self, prompts: Sequence[Prompt]) -> list[Match]:
+        """The overlaps of some rows with all items, by row and item."""
+        raise NotImplementedError
+
 
 class Index(Items):
     """Test items and their n-grams."""
@@ -128,7 +132,6 @@ class Index(Items):
         )
 
     def matches(self, prompts: Sequence[Prompt]) -> list[Match]:
-        """The overlaps of some rows with all items, by row and item."""
         found: list[Match] = []
         seen, turns, ngrams = -1, list[list[bytes]](), set[Ngram]()
         for row, item in self._candidates(prompts):
@@ -336,9 +339,9 @@ def _holds(turn: list[bytes], field: Ngram) -> bool:
 
 
 class Finder:
-    """Finds overlaps with an index, in this process or in others, each of which is given the index once."""
+    """Finds overlaps with items, in this process or in others, each of which is given the index once."""
 
-    def __init__(self, index: Index, num_processes: int = 1, executor: Executor = Executor.LOCAL) -> None:
+    def __init__(self, index: Items, num_processes: int = 1, executor: Executor = Executor.LOCAL) -> None:
         self.index = index
         self._processes = Processes(num_processes, _hold, index, executor=executor)
 
@@ -358,7 +361,7 @@ class Finder:
                 yield match._replace(row=match.row + first)
 
 
-def find_matches(index: Index, prompts: Iterable[Prompt], num_processes: int = 1) -> Iterator[Match]:
+def find_matches(index: Items, prompts: Iterable[Prompt], num_processes: int = 1) -> Iterator[Match]:
     """The overlaps of some rows, by a finder of their own."""
     with Finder(index, num_processes) as finder:
         yield from finder.matches(prompts)
@@ -378,7 +381,7 @@ def _blocks(prompts: Iterable[Prompt], num_characters: int) -> Iterator[tuple[in
         yield first, block
 
 
-def _found(index: Index, block: tuple[int, list[Prompt]]) -> tuple[int, list[Match]]:
+def _found(index: Items, block: tuple[int, list[Prompt]]) -> tuple[int, list[Match]]:
     """The overlaps of some rows, which count from the first of them, and its number."""
     first, prompts = block
     found: list[Match] = []
@@ -387,11 +390,11 @@ def _found(index: Index, block: tuple[int, list[Prompt]]) -> tuple[int, list[Mat
     return first, found
 
 
-_held: list[Index] = []
-"""A worker's index."""
+_held: list[Items] = []
+"""A worker's items."""
 
 
-def _hold(index: Index) -> None:
+def _hold(index: Items) -> None:
     _held[:] = [index]
 
 

@@ -12,7 +12,6 @@ from cameleer.core.stage import StageRun
 from cameleer.curate.config import EMBEDDING_MODEL, CurateConfig
 from cameleer.curate.decontaminate import (
     OVERLAPS,
-    AnyFinder,
     Evaluations,
     Overlaps,
     TrainingRow,
@@ -24,6 +23,7 @@ from cameleer.curate.decontaminate import (
     make_finder,
     whole_exclusion,
 )
+from cameleer.curate.overlap import Finder
 from cameleer.curate.take import NOTHING, Exclusion, Taken, Usable, default_id, duplicate_of
 
 
@@ -53,7 +53,7 @@ class Screen:
         for name in self._rules.tasks or ():
             add_task(self._evaluations, name, self._rules.num_generated, stage.seed)
         self._overlaps: list[Overlaps] = []
-        self._finder: AnyFinder | None = None
+        self._finder: Finder | None = None
         if self._rules.tasks:
             model = stage.inputs.get(EMBEDDING_MODEL)
             finder = make_finder(self._rules, self._evaluations, model, config.num_processes, config.executor)

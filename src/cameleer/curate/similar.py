@@ -10,15 +10,12 @@ an item is computed: nothing is searched approximately.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 
 from cameleer.curate.overlap import GAP, Item, Items, Match, Prompt
-
-TURNS_AT_ONCE = 256
 
 
 class SimilarItems(Items):
@@ -41,8 +38,8 @@ class SimilarItems(Items):
         self._all_places = np.array([place for each in self._places for place in each], np.int64)
         self._fields_FD = self.embedder.embed(list(fields))
 
-    def matches(self, prompts: Sequence[Prompt]) -> Iterator[Match]:
-        """The overlaps of some rows with all items, by row and item."""
+    def matches(self, prompts: Sequence[Prompt]) -> list[Match]:
+        found: list[Match] = []
         distinct = list(dict.fromkeys(turn for prompt in prompts for turn in prompt if turn.strip()))
         place = {turn: number for number, turn in enumerate(distinct)}
         turns_ND = self.embedder.embed(distinct)
@@ -52,35 +49,8 @@ class SimilarItems(Items):
                 continue
             cosines_UF = turns_ND[[place[turn] for turn in turns]] @ self._fields_FD.T
             shares = np.add.reduceat(cosines_UF.max(0)[self._all_places], self._starts) / self._counts
-            for found in np.flatnonzero(shares > self.threshold).tolist():
-                nearest = cosines_UF[:, self._places[found]].argmax(0).tolist()
+            for place_of_item in np.flatnonzero(shares > self.threshold).tolist():
+                nearest = cosines_UF[:, self._places[place_of_item]].argmax(0).tolist()
                 text = GAP.join(dict.fromkeys(turns[number] for number in nearest))
-                yield Match(row, self._with_fields[found], float(shares[found]), text)
-
-
-class SimilarFinder:
-    """Finds rows that resemble an index's items, in this process: a forward pass uses all cores, or the GPU."""
-
-    def __init__(self, index: SimilarItems) -> None:
-        self.index = index
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        """Nothing is held open."""
-
-    def matches(self, prompts: Iterable[Prompt]) -> Iterator[Match]:
-        """The overlaps of all rows, numbered from 0, in their order."""
-        first, turns, block = 0, 0, list[Prompt]()
-        for prompt in prompts:
-            block.append(prompt)
-            turns += len(prompt)
-            if turns >= TURNS_AT_ONCE:
-                yield from self._found(first, block)
-                first, turns, block = first + len(block), 0, []
-        yield from self._found(first, block)
-
-    def _found(self, first: int, block: Sequence[Prompt]) -> Iterator[Match]:
-        for match in self.index.matches(block):
-            yield match._replace(row=match.row + first)
+                found.append(Match(row, self._with_fields[place_of_item], float(shares[place_of_item]), text))
+        return found

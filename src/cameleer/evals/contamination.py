@@ -3,7 +3,7 @@
 A model of a recipe names in its manifest what it was made from: a mixture, another model, pairs. Wherever that lies in
 the same run folder and still is what the manifest says, its own manifest is read in turn, down to the mixtures, whose
 certificates say what they were compared with. Of a model from elsewhere nothing is known, nor of data that was never
-compared: synthetic rows, unless a curation has taken them up, recorded pairs and recorded responses.
+compared: problems, synthetic rows, unless a curation has taken them up, recorded pairs and recorded responses.
 """
 
 from collections.abc import Iterator, Mapping
@@ -37,7 +37,10 @@ def overlap_with(model: Path, task: Task, num_items: int, seed: int) -> dict[str
 
 
 def _mixtures(model: Path) -> Iterator[Manifest | None]:
-    """The manifests of the curated mixtures in a model's line; None for data that is absent, changed or not curated."""
+    """The manifests of the curated mixtures in a model's line; None for data that was not compared with anything.
+
+    That is what is absent, changed or not curated, and a curation's problems, which are no part of its mixture.
+    """
     manifest = artifact.read_manifest(model)
     for role, each in manifest.inputs.items() if manifest is not None else ():
         folder = model.parent / each["name"]
@@ -66,7 +69,8 @@ def _compared(mixture: Manifest, task: Task, num_items: int, seed: int) -> Mappi
     """What a mixture's certificate says of a task, if it is of this task and covers these items."""
     certificate = mixture.counts.get("decontamination", {})
     found = certificate.get("evaluations", {}).get(task.name)
-    if found is None or found["version"] != task.version:
+    # Embeddings do not see a question that is copied into a longer turn.
+    if found is None or found["version"] != task.version or certificate["measure"]["mode"] == "embedding":
         return None
     if task.datasets:
         same = found["datasets"] == {str(split): content_digest(split) for split in task.datasets}

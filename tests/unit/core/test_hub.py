@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 from hub_support import COMMIT, GONE, cache_dataset
 
@@ -28,6 +29,22 @@ def test_a_revision_that_is_gone_is_named_and_no_other_is_taken(cached: str) -> 
     """The library itself would read the commit that its cache holds, with a warning on the log."""
     with pytest.raises(UserError, match=rf"^here: revision {GONE} .*cannot be had; the cache holds {COMMIT}"):
         open_split("here", cached, "train", GONE)
+
+
+def test_a_name_is_no_commit_unless_it_is_known_to_mean_it(
+    cached: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the hub a branch, a tag or a short commit might mean any commit; the library would not ask."""
+    refs = tmp_path / "hub" / "datasets--org--known" / "refs"
+    refs.mkdir(parents=True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    (refs / "v1").write_text(GONE)
+    for revision in ("v1", "v2", "main", GONE[:7]):
+        with pytest.raises(UserError, match=f"revision {revision} cannot be had; the cache holds {COMMIT}"):
+            open_split("here", cached, "train", revision)
+    (refs / "v2").write_text(COMMIT)
+    for revision in ("v2", COMMIT[:7]):
+        assert open_split("here", cached, "train", revision).commit == COMMIT
 
 
 def test_a_batch_holds_no_more_than_its_rows(cached: str) -> None:

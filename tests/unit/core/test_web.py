@@ -17,6 +17,8 @@ from cameleer.core.errors import UserError
 from cameleer.core.mixture import MIXTURE
 from cameleer.core.web import address_name, fetch, file_stem, is_address
 from cameleer.curate.standalone import source_of
+from cameleer.plan.machine import make_machine
+from cameleer.plan.report import make_plan
 
 ROWS = "".join(json.dumps({"prompt": f"{n}?", "completion": f"{n}."}) + "\n" for n in range(9)).encode()
 DIGEST = sha256(ROWS).hexdigest()
@@ -83,7 +85,7 @@ def test_a_copy_that_was_changed_in_the_cache_is_fetched_again_where_it_is_pinne
 
 
 def test_a_server_that_fails_is_asked_again_and_one_that_refuses_is_not(site: Site, tmp_path: Path) -> None:
-    site.reply = lambda times: (503, b"", 0) if times < 3 else (200, ROWS, len(ROWS))
+    site.reply = lambda times: ((503, 429)[times - 1], b"", 0) if times < 3 else (200, ROWS, len(ROWS))
     assert fetch(site.address).read_bytes() == ROWS and len(site.asked) == 3
     site.reply = lambda _: (404, b"", 0)
     with pytest.raises(UserError, match="cannot be fetched: status 404"):
@@ -99,9 +101,13 @@ def test_a_file_that_breaks_off_is_not_kept(site: Site, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["#sha256=12", "#md5=" + "0" * 32, "#x"])
-def test_a_pin_that_is_none_is_refused(site: Site, end: str) -> None:
+def test_a_pin_that_is_none_is_refused_when_the_recipe_is_read(site: Site, end: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is no digest"):
         fetch(site.address + end)
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(f'name = "r"\nmodel = "m"\n[curate]\n[[curate.sources]]\nfile = "{site.address}{end}"\n')
+    with pytest.raises(UserError, match="is no digest"):
+        pipeline.read_recipe(recipe)
     assert site.asked == []
 
 
@@ -119,9 +125,12 @@ def test_names_of_files_and_addresses() -> None:
 def test_a_recipe_reads_an_address_and_sees_when_its_content_changes(site: Site, tmp_path: Path) -> None:
     recipe, folder = tmp_path / "r.toml", tmp_path / "run"
     recipe.write_text(f'name = "r"\nmodel = "unused"\n[curate]\n[[curate.sources]]\nfile = "{site.address}"\n')
+    with pytest.raises(UserError, match=r"how many rows .* has is not known here"):
+        make_plan(pipeline.read_recipe(recipe), make_machine("cpu", devices=1, price=0.0))
     for _ in range(2):
         pipeline.run_recipe(pipeline.read_recipe(recipe), folder)
     assert MIXTURE.count(folder / "curate") == 9 and len(site.asked) == 1
+    assert make_plan(pipeline.read_recipe(recipe), make_machine("cpu", devices=1, price=0.0)).stages[0].rows == 9
     manifest = read_manifest(folder / "curate")
     assert manifest is not None and manifest.inputs["my rows"] == {"name": site.address, "digest": DIGEST}
     (copy,) = kept(tmp_path)

