@@ -44,7 +44,8 @@ from cameleer.train.distributed import current_world, shard
 from cameleer.train.layout import Segment, Tree, collate, pack, tree_size
 from cameleer.train.optim import build_optimizer, clip_gradients
 from cameleer.train.pairs import pair_tree
-from sft_gpu import PEAK_FLOPS, shape
+from gpu_shape import random_qwen3
+from sft_gpu import PEAK_FLOPS
 
 LAYOUTS = ("padded", "packed", "shared")
 BUDGET = 16_384
@@ -150,7 +151,7 @@ def flops(model: PreTrainedModel, layout: str, pairs: Sequence[Tree]) -> float:
 def run(layout: str, num_steps: int, warmup: int) -> dict[str, Any]:
     world = current_world()
     with world.device:
-        model = shape("sdpa" if layout == "padded" else attention.NAME)
+        model = random_qwen3("sdpa" if layout == "padded" else attention.NAME)
     policy = (PaddedPolicy if layout == "padded" else Policy)(model).train()
     shard(policy, world, torch.bfloat16)
     optimizer = build_optimizer(policy, AdamWConfig())

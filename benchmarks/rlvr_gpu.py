@@ -1,6 +1,6 @@
 """Claim: on a GPU an update that computes each prompt once is at least 3.2 times as fast as one row per answer.
 
-    PYTHONPATH=src python benchmarks/rlvr_gpu.py --out rlvr_gpu.json
+    PYTHONPATH=src:benchmarks python benchmarks/rlvr_gpu.py --out rlvr_gpu.json
 
 The shape of Qwen3-0.6B with random weights, bf16 compute over fp32 masters; 16 answers of 256 tokens to each prompt of
 1,024; GRPO's loss, clip and AdamW as a step of the stage takes them. Both sides have the same answers and the same
@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from cameleer.core.training import AdamWConfig
 from cameleer.model import attention
@@ -32,25 +31,7 @@ from cameleer.train.accumulate import accumulate, split_step
 from cameleer.train.distributed import World, current_world, shard
 from cameleer.train.layout import Segment, Tree, tree_size
 from cameleer.train.optim import build_optimizer, clip_gradients
-
-
-def shape(options: argparse.Namespace) -> Qwen3ForCausalLM:
-    """The published shape of Qwen3-0.6B, or fewer of its layers."""
-    torch.manual_seed(0)
-    config = Qwen3Config(
-        vocab_size=options.vocabulary,
-        hidden_size=1024,
-        intermediate_size=3072,
-        num_hidden_layers=options.layers,
-        num_attention_heads=16,
-        num_key_value_heads=8,
-        head_dim=128,
-        max_position_embeddings=40960,
-        tie_word_embeddings=True,
-        attn_implementation=attention.NAME,
-        dtype=torch.float32,
-    )
-    return Qwen3ForCausalLM(config)
+from gpu_shape import random_qwen3
 
 
 def groups(options: argparse.Namespace) -> tuple[list[Tree], list[Tree]]:
@@ -99,7 +80,7 @@ def main() -> None:
     world = current_world()
     on_gpu = world.device.type == "cuda"
     with world.device:
-        policy = Policy(shape(options)).train()
+        policy = Policy(random_qwen3(attention.NAME, options.vocabulary, options.layers)).train()
     shard(policy, world, torch.bfloat16 if on_gpu else torch.float32)
     optimizer = build_optimizer(policy, AdamWConfig())
     sides = dict(zip(("shared", "unshared"), groups(options), strict=True))

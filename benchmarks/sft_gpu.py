@@ -1,6 +1,6 @@
 """Full fine-tuning of a Qwen3-0.6B shape on one GPU, beside Hugging Face's `Trainer` on the same rows.
 
-    PYTHONPATH=src python benchmarks/sft_gpu.py --out sft_gpu.json
+    PYTHONPATH=src:benchmarks python benchmarks/sft_gpu.py --out sft_gpu.json
 
 Random weights, bf16 compute over fp32 master weights, rows of 8,192 packed tokens whose lengths are spread like a chat
 set's, loss on about two thirds of the tokens. Each configuration runs in a process of its own. MFU counts what the
@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM, Trainer, TrainingArguments
+from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 from cameleer.core.training import AdamWConfig
 from cameleer.model import attention
@@ -33,29 +33,11 @@ from cameleer.train.accumulate import accumulate
 from cameleer.train.distributed import current_world, shard
 from cameleer.train.layout import Segment, Tree, pack
 from cameleer.train.optim import build_optimizer, clip_gradients
+from gpu_shape import random_qwen3
 
 PEAK_FLOPS = 989e12
 BUDGET = 8192
 RUNNERS = ("ours", "ours-checkpointing", "trainer", "trainer-checkpointing")
-
-
-def shape(implementation: str) -> PreTrainedModel:
-    """The published shape of Qwen3-0.6B."""
-    torch.manual_seed(0)
-    config = Qwen3Config(
-        vocab_size=151936,
-        hidden_size=1024,
-        intermediate_size=3072,
-        num_hidden_layers=28,
-        num_attention_heads=16,
-        num_key_value_heads=8,
-        head_dim=128,
-        max_position_embeddings=40960,
-        tie_word_embeddings=True,
-        attn_implementation=implementation,
-        dtype=torch.float32,
-    )
-    return Qwen3ForCausalLM(config)
 
 
 def rows(count: int) -> list[Tree]:
@@ -96,7 +78,7 @@ def result(name: str, trees: list[list[Tree]], seconds: list[float], model: PreT
 def run_ours(name: str, num_steps: int, warmup: int) -> dict[str, Any]:
     world = current_world()
     with world.device:
-        model = shape(attention.NAME)
+        model = random_qwen3(attention.NAME)
     if name.endswith("checkpointing"):
         model.gradient_checkpointing_enable({"use_reentrant": False})
     policy = Policy(model).train()
@@ -134,7 +116,7 @@ class Timed(Trainer):
 
 
 def run_trainer(name: str, num_steps: int, warmup: int) -> dict[str, Any]:
-    model = shape("sdpa").cuda()
+    model = random_qwen3("sdpa").cuda()
     trees = sorted(rows(64 * (num_steps + warmup)), key=lambda tree: len(tree[0].ids))
     batches: list[list[Tree]] = [[]]
     for tree in trees:
