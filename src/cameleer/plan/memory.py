@@ -9,7 +9,9 @@
     activations  T × (L + 1) × per token and layer              T tokens of a micro-batch; the layer more is backward's.
                  checkpointing: T × (L × w D + 2 × per token and layer)
     head         a chunk of logits (at most CHUNK), the states that it starts from, the whole gradient of the matrix
-    others       what the stage keeps besides: reference, value model, the copy that samples, keys and values
+    others       what the stage keeps besides: reference, value model, the copy that samples, keys and values. The copies
+                 that a CPU's sampling packs are gone before a step of reinforcement learning trains, and smaller than
+                 what it then holds
     runtime      libraries, on a GPU the context
 
 While loading each rank has the whole model in fp32 before it is sharded: 4 N. The peak is the larger of both moments.
@@ -111,13 +113,14 @@ def head_bytes(shape: Shape, width: int, targets: float) -> float:
 
 
 def sampling_memory(shape: Shape, machine: Machine, sampled: Sampled, devices: int) -> Memory:
-    """Sampling alone, from a whole model on each device."""
+    """Sampling alone, from a whole model on each device, on a CPU with the copies that `model.products` packs."""
     parts = {
         "weights": machine.device.width * shape.weights,
+        "packed": FP32 * shape.weights if machine.device.name == "cpu" else 0.0,
         "cache": cache_bytes(shape, machine, sampled, devices),
         "runtime": machine.device.runtime_gib * GIB,
     }
-    return Memory(parts)
+    return Memory({name: size for name, size in parts.items() if size})
 
 
 def cache_bytes(shape: Shape, machine: Machine, sampled: Sampled, devices: int) -> float:
