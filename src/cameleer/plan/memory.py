@@ -9,9 +9,8 @@
     activations  T × (L + 1) × per token and layer              T tokens of a micro-batch; the layer more is backward's.
                  checkpointing: T × (L × w D + 2 × per token and layer)
     head         a chunk of logits (at most CHUNK), the states that it starts from, the whole gradient of the matrix
-    others       what the stage keeps besides: reference, value model, the copy that samples, keys and values. The copies
-                 that a CPU's sampling packs are gone before a step of reinforcement learning trains, and smaller than
-                 what it then holds
+    others       what the stage keeps besides: reference, value model, the copy that samples, keys and values. What a
+                 CPU's sampling packs is gone before a step of reinforcement learning trains, which takes more
     runtime      libraries, on a GPU the context
 
 While loading each rank has the whole model in fp32 before it is sharded: 4 N. The peak is the larger of both moments.
