@@ -3,7 +3,7 @@
 SmolLM2-135M is fine-tuned on all three and without each. The source of right answers to word problems must come out as
 `helps`, the one with wrong answers to the same kind of problem as `hurts`, both on the held-out word problems.
 
-    .venv/bin/python benchmarks/ablation.py [--to FOLDER]        about 20 minutes on two cores
+    .venv/bin/python benchmarks/ablation.py [--to FOLDER]        about 25 minutes on two cores
 """
 
 import argparse
