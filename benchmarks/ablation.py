@@ -8,6 +8,7 @@ SmolLM2-135M is fine-tuned on all three and without each. The source of right an
 
 import argparse
 import json
+import re
 import tempfile
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 from cameleer.ablate import Series, ablate, report, verdict
 from cameleer.pipeline import read_recipe
 from cameleer.tasks import find_task
+from cameleer.verify import Outcome, verify
 
 NUM_ROWS = 120
 TASK = "word-arithmetic-dev"
@@ -55,13 +57,15 @@ num_items = 200
 
 
 def write_wrong_answers(path: Path) -> None:
-    """Answers that the verifier rejects, to problems of the same kind that no other source holds."""
+    """Answers whose result is one too high, in the working and at the end, to problems that no other source holds."""
     task = find_task("word-arithmetic")
     with path.open("w", encoding="utf-8") as file:
         for problem in task.problems(2 * NUM_ROWS, seed=1)[NUM_ROWS:]:
-            answer = {"role": "assistant", "content": task.wrong(problem)}
+            before, result, after = re.split(rf"\b({problem.target})(?=\D* The answer is )", problem.gold)
+            wrong = before + str(int(result) + 1) + after.replace(result, str(int(result) + 1))
+            assert verify(wrong, problem.verifier, problem.target).outcome is Outcome.WRONG, wrong
             messages = [{"role": each.role, "content": each.content} for each in problem.messages]
-            file.write(json.dumps({"messages": [*messages, answer]}) + "\n")
+            file.write(json.dumps({"messages": [*messages, {"role": "assistant", "content": wrong}]}) + "\n")
 
 
 def main() -> None:
