@@ -24,6 +24,7 @@ Suffixes: T tokens of all distinct fields, one after another; B tokens of a bloc
 turn is closed by the token END.
 """
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
@@ -73,7 +74,7 @@ class Match(NamedTuple):
     matched_text: str
 
 
-class Items:
+class Items(ABC):
     """Test items, made ready to be found by some measure."""
 
     num_too_short: Counter[str]
@@ -87,9 +88,9 @@ class Items:
         """Items by task."""
         return Counter(item.task for item in self.items)
 
+    @abstractmethod
     def matches(self, prompts: Sequence[Prompt]) -> list[Match]:
         """The overlaps of some rows with all items, by row and item."""
-        raise NotImplementedError
 
 
 class Index(Items):
