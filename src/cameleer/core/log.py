@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -19,7 +20,16 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-console = Console(stderr=True, highlight=False)
+PIPED_WIDTH = 160
+
+
+def width_of(stream: TextIO) -> int | None:
+    """Columns for text and tables. None, rich's own choice, for a terminal; what is piped has no width, and rich would
+    take 80 columns for it."""
+    return None if stream.isatty() or "COLUMNS" in os.environ else PIPED_WIDTH
+
+
+console = Console(stderr=True, highlight=False, width=width_of(sys.stderr))
 """Where everything meant for a person's eyes goes; standard output is for results."""
 
 

@@ -2,14 +2,17 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cameleer.core.log import width_of
 from cameleer.core.recipe import Recipe
 from cameleer.curate.config import EMBEDDING_MODEL
 from cameleer.plan.devices import BANDWIDTH_SHARE, TERA
@@ -96,7 +99,7 @@ def print_plan(recipe: Recipe, machine: Machine, json_wanted: bool) -> None:
     if json_wanted:
         print(json.dumps(as_json(plan), indent=2))
     else:
-        Console(highlight=False).print(render(plan))
+        Console(highlight=False, width=width_of(sys.stdout)).print(render(plan))
 
 
 # --- for people ---
@@ -111,10 +114,8 @@ def render(plan: Plan) -> RenderableType:
 
 def _stages(plan: Plan) -> Table:
     device, count = plan.machine.device.name, plan.machine.devices
-    table = Table(title=f"{plan.name} on {count} × {device}", title_justify="left")
-    table.add_column("stage")
-    for head in ("rows", "steps", "tokens", "sampled", "FLOPs", "hours", f"{device}-hours", "$", "GiB each", "disk GB"):
-        table.add_column(head, justify="right")
+    heads = ("rows", "steps", "tokens", "sampled", "FLOPs", "hours", f"{device}-hours", "$", "GiB each", "disk GB")
+    table = _table(f"{plan.name} on {count} × {device}", heads)
     for stage in plan.stages:
         hours = plan.device_hours_of(stage)
         disk = (stage.artifact_bytes + stage.checkpoint_bytes) / GB
@@ -140,6 +141,15 @@ def _stages(plan: Plan) -> Table:
     return table
 
 
+def _table(title: str, heads: Sequence[str]) -> Table:
+    """A table of numbers for each stage. In a narrow terminal they are folded: a number without its end is none."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("stage", overflow="fold")
+    for head in heads:
+        table.add_column(head, justify="right", overflow="fold")
+    return table
+
+
 def _memory_words(plan: Plan, stage: StagePlan) -> Text:
     if not stage.memory.peak:
         return Text("")
@@ -148,11 +158,9 @@ def _memory_words(plan: Plan, stage: StagePlan) -> Text:
 
 
 def _memory(plan: Plan) -> Table:
-    table = Table(title="memory of a device in GiB", title_justify="left")
     shown = [stage for stage in plan.stages if stage.memory.parts]
     names = list(dict.fromkeys(name for stage in shown for name in stage.memory.parts))
-    for head in ("stage", *names, "sum", "while loading"):
-        table.add_column(head, justify="left" if head == "stage" else "right")
+    table = _table("memory of a device in GiB", (*names, "sum", "while loading"))
     for stage in shown:
         parts = [stage.memory.parts.get(name, 0) for name in names]
         sizes = [*parts, sum(parts), stage.memory.loading]

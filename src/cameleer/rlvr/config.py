@@ -48,6 +48,13 @@ class Format(Config):
         return pattern
 
 
+class Instructions(Config):
+    """Rewards each instruction that an answer follows, where a prompt has several."""
+
+    weight: float = Field(default=1.0, gt=0)
+    """Factor of the term."""
+
+
 class RewardConfig(Config):
     """What an answer is worth. Defaults are Tülu 3's."""
 
@@ -61,6 +68,8 @@ class RewardConfig(Config):
     """Adds a punishment of repetition."""
     format: Format | None = None
     """Adds a reward for a pattern."""
+    instructions: Instructions | None = None
+    """Adds a reward for the share of a prompt's instructions that the answer follows."""
 
 
 class Difficulty(Config):

@@ -9,6 +9,7 @@ Terms, each in [-1, 0] or [0, 1]:
     overlong     0 up to max_new_tokens - buffer, then down in a straight line to -1      DAPO, arXiv:2503.14476, Eq. 13
     repetition   -(share of the answer's 4-grams of tokens that occurred before)
     format       1 if the pattern matches somewhere in the answer, else 0
+    instructions share of the prompt's instructions that the answer follows; the score, where its verifier lists none
 """
 
 import re
@@ -28,12 +29,14 @@ def reward_of(
         return None, {}
     if not ended and config.missing_end is not None:
         return config.missing_end, {}
-    terms = shaping_terms(config, ids, response, max_new_tokens)
+    terms = shaping_terms(config, verdict, ids, response, max_new_tokens)
     return config.correct * verdict.score + sum(terms.values()), terms
 
 
-def shaping_terms(config: RewardConfig, ids: Sequence[int], response: str, max_new_tokens: int) -> dict[str, float]:
-    """The weighted value of each term that the config asks for."""
+def shaping_terms(
+    config: RewardConfig, verdict: Verdict, ids: Sequence[int], response: str, max_new_tokens: int
+) -> dict[str, float]:
+    """The weighted value of each term that the config asks for, of an answer that could be judged."""
     terms: dict[str, float] = {}
     if config.overlong is not None:
         terms["overlong"] = config.overlong.weight * overlong(len(ids), max_new_tokens, config.overlong.buffer_tokens)
@@ -41,6 +44,8 @@ def shaping_terms(config: RewardConfig, ids: Sequence[int], response: str, max_n
         terms["repetition"] = -config.repetition.weight * repetition(ids)
     if config.format is not None:
         terms["format"] = config.format.weight * (re.search(config.format.pattern, response) is not None)
+    if config.instructions is not None:
+        terms["instructions"] = config.instructions.weight * instructions(verdict)
     return terms
 
 
@@ -53,3 +58,11 @@ def repetition(ids: Sequence[int]) -> float:
     """Share of the 4-grams that occurred before in the answer, in [0, 1)."""
     grams = [tuple(ids[place : place + NGRAM]) for place in range(len(ids) - NGRAM + 1)]
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def instructions(verdict: Verdict) -> float:
+    """Share of the instructions that a judged answer follows, in [0, 1]; the score where the verdict lists none."""
+    assert verdict.score is not None, verdict
+    constraints = verdict.detail.get("constraints", ())
+    followed = verdict.detail.get("loose") or [constraint["holds"] for constraint in constraints]
+    return sum(followed) / len(followed) if followed else verdict.score

@@ -14,14 +14,14 @@ from cameleer.core.errors import UserError
 from cameleer.core.render import Renderer
 from cameleer.model import attention
 from cameleer.model.tiny import tiny_model, tiny_tokenizer
-from cameleer.rlvr.config import Format, Overlong, Repetition, RewardConfig
+from cameleer.rlvr.config import Format, Instructions, Overlong, Repetition, RewardConfig
 from cameleer.rlvr.problems import Prompt, PromptOrder, as_prompts, hold_out, within
 from cameleer.rlvr.rollouts import Rollout, RolloutFiles, groups_of, has_variance
 from cameleer.rlvr.scoring import TemperedPolicy, score, trees_of
 from cameleer.rlvr.shaping import overlong, repetition, reward_of
 from cameleer.train.distributed import World
 from cameleer.train.layout import tree_size
-from cameleer.verify import Outcome, Verdict
+from cameleer.verify import Outcome, Verdict, verify
 
 ALONE = World(0, 1, torch.device("cpu"))
 
@@ -139,6 +139,23 @@ def test_shaping_terms_by_hand() -> None:
     reward, terms = reward_of(config, CORRECT, [1, 2, 3, 4, 1, 2, 3, 4], "so <b>it</b> is", True, 8)
     assert terms == {"overlong": -2.0, "repetition": pytest.approx(-0.1), "format": 0.25}
     assert reward == pytest.approx(1.0 - 2.0 - 0.1 + 0.25)
+
+
+def test_each_instruction_that_an_answer_follows_is_worth_a_share() -> None:
+    """Of two instructions one is followed, by either record; a sum is right or wrong, an error neither."""
+    config = RewardConfig(correct=0.5, missing_end=0.0, instructions=Instructions(weight=0.5))
+
+    def reward(response: str, verifier: str, target: Any) -> float | None:
+        return reward_of(config, verify(response, verifier, target), [1], response, True, 8)[0]
+
+    constraints = {"constraints": [{"id": "lowercase", "kwargs": {}}, {"id": "no_commas", "kwargs": {}}]}
+    assert [reward(text, "constraints", constraints) for text in ("a b", "A b", "A, b")] == [1.0, 0.25, 0.0]
+    names = ["startend:quotation", "punctuation:no_comma"]
+    ifeval = {"instruction_id_list": names, "kwargs": [{}, {}]}
+    assert [reward(text, "ifeval", ifeval) for text in ('"a b"', "a b")] == [1.0, 0.25]
+    assert [reward(f"The answer is {number}", "number", "4") for number in (4, 5)] == [1.0, 0.0]
+    assert reward_of(config, ERROR, [1], "", True, 8) == (None, {})
+    assert reward_of(config, CORRECT, [1], "", False, 8) == (0.0, {})
 
 
 # --- on disk ---
