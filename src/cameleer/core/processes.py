@@ -125,8 +125,10 @@ class _RayActors:
         self._next = 0
         try:
             self._wait_for([each.begun.remote() for each in self._actors], RAY_SECONDS)
-        except ray.exceptions.GetTimeoutError:
+        except BaseException as failure:
             self.close()
+            if not isinstance(failure, ray.exceptions.GetTimeoutError):
+                raise
             raise UserError(
                 f"The Ray cluster has not started {count} workers within {RAY_SECONDS} s: its CPUs are taken.",
                 "Use fewer processes (num_processes, --num-workers), or wait until the cluster is free.",

@@ -28,6 +28,11 @@ def in_range(messages: Conversation, part: PromptRange) -> bool:
     return part is None or part[0] <= prompt_position(messages) < part[1]
 
 
+def share_of(part: PromptRange) -> float:
+    """The share of a large pool that falls into a part."""
+    return 1.0 if part is None else part[1] - part[0]
+
+
 def prompt_position(messages: Conversation) -> float:
     """Where in [0, 1) a conversation's prompt falls: a hash of its first user turn's words.
 

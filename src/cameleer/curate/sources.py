@@ -25,18 +25,18 @@ import pyarrow.parquet as pq
 from cameleer.core.errors import UserError
 from cameleer.core.hub import open_split
 from cameleer.core.mixture import MIXTURE
+from cameleer.core.parquet import MAGIC as PARQUET
+from cameleer.core.parquet import ROWS_PER_READ
 from cameleer.core.types import Message, Problem
 from cameleer.curate.config import Source
 from cameleer.curate.json_array import ArrayError, array_items
 from cameleer.tasks import find_task
 
-ROWS_PER_READ = 1024
 BYTES_PER_BLOCK = 1 << 20
 """Of lines; a block ends at either bound."""
 MAX_EXCERPT_BYTES = 800
 
 GZIP_MAGIC = b"\x1f\x8b"
-PARQUET_MAGIC = b"PAR1"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -128,14 +128,14 @@ def _open_file(source: Source, path: Path) -> OpenSource:
     try:
         size = path.stat().st_size
         with path.open("rb") as raw:
-            magic = raw.read(len(PARQUET_MAGIC))
+            magic = raw.read(len(PARQUET))
     except FileNotFoundError:
         raise UserError(f"{where}: no such file.") from None
     except OSError as failure:
         raise UserError(f"{where}: cannot be read: {failure.strerror}.") from None
     if size == 0:
         raise UserError(f"{where}: the file is empty.")
-    if magic == PARQUET_MAGIC:
+    if magic == PARQUET:
         return _open_parquet(source, path, where)
     # Progress in whole megabytes of the file as it is stored, which is known before it is read, compressed or not.
     return OpenSource(where, _read_json(path, where), size // 1_000_000 + 1, "MB", license=source.license)

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from cameleer.core.artifact import write_json
 from cameleer.core.errors import UserError
 from cameleer.core.log import console
+from cameleer.core.parquet import ROWS_PER_READ, is_parquet
 from cameleer.core.processes import Executor
 from cameleer.core.web import fetch, is_address
 from cameleer.curate.config import Decontaminate, MatchMode, Policy, Source
@@ -42,7 +43,7 @@ from cameleer.curate.decontaminate import (
 )
 from cameleer.curate.formats import INPUT_COLUMNS, ROLE_NAMES, Format, RowError, own_id
 from cameleer.curate.overlap import Item
-from cameleer.curate.sources import PARQUET_MAGIC, ROWS_PER_READ, Row, open_source
+from cameleer.curate.sources import Row, open_source
 from cameleer.curate.take import default_id
 
 SUMMARY = "summary.json"
@@ -267,12 +268,11 @@ def _require_rows(source: Source, num_rows: int, bad: _Unreadable) -> None:
 def write_clean(source: Source, out: Path, stays: Callable[[int], bool]) -> Path:
     """Write the rows of a source whose numbers may stay, whole or not at all."""
     path = _local(source)
-    is_parquet = path is not None and _begins_with(path, PARQUET_MAGIC)
-    target = out / f"clean.{source.name.replace('/', '-')}.{'parquet' if is_parquet else 'jsonl'}"
+    parquet = path if path is not None and is_parquet(path) else None
+    target = out / f"clean.{source.name.replace('/', '-')}.{'jsonl' if parquet is None else 'parquet'}"
     draft = target.with_name(f".{target.name}.draft")
-    if is_parquet:
-        assert path is not None
-        _copy_parquet(path, draft, stays)
+    if parquet is not None:
+        _copy_parquet(parquet, draft, stays)
     else:
         with draft.open("w", encoding="utf-8") as file:
             for row in _rows(source):
@@ -281,11 +281,6 @@ def write_clean(source: Source, out: Path, stays: Callable[[int], bool]) -> Path
                     file.write(json.dumps(row.value, ensure_ascii=False, default=str) + "\n")
     draft.replace(target)
     return target
-
-
-def _begins_with(path: Path, magic: bytes) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(magic)) == magic
 
 
 def _copy_parquet(path: Path, draft: Path, stays: Callable[[int], bool]) -> None:

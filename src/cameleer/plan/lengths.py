@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 
 from cameleer.core.artifact import read_manifest
 from cameleer.core.errors import UserError
+from cameleer.core.parquet import MAGIC as PARQUET
+from cameleer.core.prompt_range import share_of
 from cameleer.core.recipe import Recipe, Stage
 from cameleer.core.web import copy_of, is_address
 from cameleer.curate.config import CurateConfig, ProblemSource, Source
@@ -115,10 +117,11 @@ def mixture_of(recipe: Recipe, reference: str, max_tokens: int | None = None) ->
         counts = _counts(recipe.folder / reference)
         return conversations(int(counts["rows"]), float(counts["characters"]), max_tokens)
     if isinstance(stage.config, SynthConfig):
-        count = synthetic_rows(recipe, stage.config)
-        return conversations(count, count * ROW_BYTES, max_tokens, [f"{stage.name}: {ROW_BYTES} bytes a row"])
+        notes = [f"{stage.name}: {ROW_BYTES} bytes a row"]
+        count = synthetic_rows(recipe, stage.config, notes)
+        return conversations(count, count * ROW_BYTES, max_tokens, notes)
     assert isinstance(stage.config, CurateConfig), stage
-    notes: list[str] = []
+    notes = []
     count, size = 0, 0.0
     for source, share in zip(stage.config.sources, stage.config.row_counts(), strict=True):
         rows, bytes_per_row = _source(recipe, source, share, notes)
@@ -126,8 +129,9 @@ def mixture_of(recipe: Recipe, reference: str, max_tokens: int | None = None) ->
     return conversations(count, size, max_tokens, notes)
 
 
-def synthetic_rows(recipe: Recipe, config: SynthConfig) -> int:
-    """The most rows that a synth stage makes, every prompt in its form and answered."""
+def synthetic_rows(recipe: Recipe, config: SynthConfig, notes: list[str]) -> int:
+    """The most rows that a synth stage makes, every prompt in its form and answered; a template that has not been
+    fetched yet is noted and not counted."""
     asked, identity = sum(each.count for each in config.prompts), config.identity
     if identity is None:
         return asked
@@ -135,6 +139,7 @@ def synthetic_rows(recipe: Recipe, config: SynthConfig) -> int:
     if identity.template is not None and is_address(identity.template):
         template = copy_of(identity.template)
         if not template.is_file():
+            notes.append(f"{template.name}: not fetched yet; its rows are not counted")
             return asked
     return asked + len(identity_rows(identity.names, template)[0])
 
@@ -166,8 +171,7 @@ def _source(recipe: Recipe, source: Source, share: int | None, notes: list[str])
     if share is None and (rows is None or source.where):
         what = "its part" if source.where else f"'{source.dataset or source.file}'"
         raise UserError(f"source '{source.name}': how many rows {what} has is not known here.", "Set its count.")
-    start, end = source.prompt_range or (0, 1)
-    found = round((source.fraction or 1) * (end - start) * (rows or 0))
+    found = round((source.fraction or 1) * share_of(source.prompt_range) * (rows or 0))
     return share if share is not None else min(found, source.max_count or found), size
 
 
@@ -187,7 +191,7 @@ def _file(recipe: Recipe, reference: str, notes: list[str]) -> tuple[int | None,
         return None, ROW_BYTES
     with path.open("rb") as raw:
         magic = raw.read(4)
-    if magic == b"PAR1":
+    if magic == PARQUET:
         try:
             metadata = pq.read_metadata(path)
         except pa.ArrowException as failure:
@@ -251,8 +255,7 @@ def _recorded(count: int, size: float) -> tuple[int, float, float]:
 
 def _recorded_rows(recipe: Recipe, source: PairsConfig, notes: list[str]) -> tuple[int, float]:
     rows, size = _dataset(source.dataset, notes) if source.dataset else _file(recipe, str(source.file), notes)
-    start, end = source.prompt_range or (0, 1)
-    count = source.count or (None if rows is None else round((end - start) * rows))
+    count = source.count or (None if rows is None else round(share_of(source.prompt_range) * rows))
     if count is None:
         raise UserError(f"pairs '{source.name}': how many there are is not known here.", "Set their count.")
     return count, size
@@ -300,8 +303,7 @@ def _problem_rows(recipe: Recipe, source: ProblemSource, notes: list[str]) -> tu
         made = problems_of(recipe, source.problems)
         return source.count or made.count, made.bytes / made.count
     rows, size = _dataset(source.dataset, notes) if source.dataset else _file(recipe, str(source.file), notes)
-    start, end = source.prompt_range or (0, 1)
-    count = source.count or (None if rows is None else round((end - start) * rows))
+    count = source.count or (None if rows is None else round(share_of(source.prompt_range) * rows))
     if count is None:
         raise UserError(f"problems '{source.name}': how many there are is not known here.", "Set their count.")
     return count, size

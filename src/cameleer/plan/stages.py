@@ -154,8 +154,9 @@ def _synth(recipe: Recipe, name: str, config: SynthConfig, machine: Machine) -> 
         if table.kind is not PromptKind.AUGMENTED:
             asked[config.writer(table)] += table.count * (2 if table.kind is PromptKind.CODE else 1)
         asked[config.answerer(table)] += table.count * table.answers_per_prompt
-    rows = lengths.synthetic_rows(recipe, config)
-    notes = [f"at most {rows:,} rows of {lengths.ROW_BYTES} bytes"]
+    notes: list[str] = []
+    rows = lengths.synthetic_rows(recipe, config, notes)
+    notes.append(f"at most {rows:,} rows of {lengths.ROW_BYTES} bytes")
     plan = StagePlan(name, "synth", rows, artifact_bytes=rows * lengths.ROW_BYTES)
     for model in config.models:
         answer = min(ANSWER_TOKENS, config.max_new_tokens)

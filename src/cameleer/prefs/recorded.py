@@ -13,18 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from cameleer.core.errors import UserError
 from cameleer.core.hub import open_split
 from cameleer.core.pairs import PreferencePair
+from cameleer.core.parquet import is_parquet, parquet_rows
 from cameleer.core.prompt_range import in_range
 from cameleer.core.types import ROLES, Conversation, Message
 from cameleer.prefs.config import PairsConfig
-
-PARQUET_MAGIC = b"PAR1"
-ROWS_PER_READ = 1024
 
 
 class NotAPair(ValueError):
@@ -130,9 +125,7 @@ def _rows(config: PairsConfig, path: Path | None, where: str) -> Iterator[Any]:
         assert config.dataset is not None
         yield from open_split(where, config.dataset, config.split, config.revision).rows
         return
-    with path.open("rb") as file:
-        is_parquet = file.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC
-    yield from _parquet_rows(path, where) if is_parquet else _lines(path, where)
+    yield from parquet_rows(path, where) if is_parquet(path) else _lines(path, where)
 
 
 def _lines(path: Path, where: str) -> Iterator[Any]:
@@ -143,12 +136,3 @@ def _lines(path: Path, where: str) -> Iterator[Any]:
                     yield json.loads(line)
                 except ValueError:
                     raise UserError(f"{where}: line {number} is not JSON.", "One object a line (JSONL).") from None
-
-
-def _parquet_rows(path: Path, where: str) -> Iterator[Any]:
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(ROWS_PER_READ):
-                yield from batch.to_pylist()
-    except (pa.ArrowException, OSError) as failure:
-        raise UserError(f"{where}: not a readable Parquet file: {failure}") from None

@@ -10,16 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from cameleer.core.errors import UserError
 from cameleer.core.hub import open_split
+from cameleer.core.parquet import is_parquet, parquet_rows
 from cameleer.synth.config import PersonasConfig
 
 COLUMN = "persona"
-PARQUET_MAGIC = b"PAR1"
-ROWS_PER_READ = 1024
 
 OCCUPATIONS = (
     "accountant", "actor", "archaeologist", "architect", "baker", "bank clerk", "beekeeper", "biologist",
@@ -92,15 +88,8 @@ def _put_together(rng: random.Random) -> Iterator[str]:
 
 
 def _of_file(path: Path, where: str) -> Iterator[str]:
-    with path.open("rb") as file:
-        is_parquet = file.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC
-    if is_parquet:
-        try:
-            with pq.ParquetFile(path) as parquet:
-                for batch in parquet.iter_batches(ROWS_PER_READ):
-                    yield from (_persona(row, where) for row in batch.to_pylist())
-        except (pa.ArrowException, OSError) as failure:
-            raise UserError(f"{where}: not a readable Parquet file: {failure}") from None
+    if is_parquet(path):
+        yield from (_persona(row, where) for row in parquet_rows(path, where))
         return
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):

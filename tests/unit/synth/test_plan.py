@@ -63,4 +63,4 @@ def test_a_plan_counts_the_rows_of_a_template_of_ones_own(tmp_path: Path) -> Non
     (tmp_path / "mine.txt").write_text("Who?\n{model}.\n\nBy whom?\n{developer}.\n\nSince when?\n{cutoff}.")
     read = read_recipe(tmp_path / "r.toml")
     config = read.stages[0].config
-    assert isinstance(config, SynthConfig) and lengths.synthetic_rows(read, config) == 100 + 10 + 2
+    assert isinstance(config, SynthConfig) and lengths.synthetic_rows(read, config, []) == 100 + 10 + 2
