@@ -4,7 +4,7 @@
 
 The shape of Qwen3-0.6B with random weights, bf16 compute over fp32 masters; 16 answers of 256 tokens to each prompt of
 1,024; GRPO's loss, clip and AdamW as a step of the stage takes them. Both sides have the same answers and the same
-budget of tokens a forward pass, and are timed in turns. The losses must agree: they are one loss in two layouts.
+budget of tokens a forward pass, and take turns on one model: their losses are of neighbouring steps and must be close.
 
 What can be had at most: (prompt + answer) · G / (prompt + answer · G) tokens, 4 at these lengths.
 """

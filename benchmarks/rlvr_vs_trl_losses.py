@@ -7,7 +7,7 @@ Answers are sampled from the model; log-probabilities of the behaviour, the prox
 model's own plus noise, so that ratios spread beyond both ends of the clip. Ours computes each prompt once for all of
 its answers, in micro-batches; TRL's GRPOTrainer pads all rows into one batch. Prints for each variant the relative
 difference Δ of the loss, of the gradients of some weights (2-norm, the largest) and of the entropy, and the share of
-clipped tokens where TRL counts tokens. A loss that differs by more than 1e-5 fails. Reports go to
+clipped tokens where TRL counts tokens. A loss, gradient or share that differs by more than 1e-5 fails. Reports go to
 benchmarks/results/rlvr_vs_trl_losses.json.
 """
 
@@ -222,9 +222,12 @@ def main() -> None:
     show(found)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps({name: asdict(each) for name, each in found.items()}, indent=2) + "\n")
-    worst = max(each.loss_difference for each in found.values())
+    worst = max(max(each.loss_difference, each.gradient_difference) for each in found.values())
     if worst > LIMIT:
-        sys.exit(f"losses differ by {worst:.1e}, more than {LIMIT:.0e}")
+        sys.exit(f"losses or gradients differ by {worst:.1e}, more than {LIMIT:.0e}")
+    shares = {name: (each.clipped, each.trl_clipped) for name, each in found.items() if each.trl_clipped is not None}
+    if unequal := [name for name, (ours, theirs) in shares.items() if abs(ours - theirs) > LIMIT]:
+        sys.exit(f"clipped shares differ: {', '.join(unequal)}")
 
 
 if __name__ == "__main__":

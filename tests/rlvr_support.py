@@ -9,7 +9,7 @@ from cameleer.core.stage import StageRun
 from cameleer.core.types import Message, Problem
 from cameleer.model.load import save_model
 from cameleer.model.tiny import TinyKind, tiny_model, tiny_tokenizer
-from cameleer.rlvr.config import HeldOut, RewardConfig, RLVRConfig
+from cameleer.rlvr.config import HeldOut, KeptModel, RewardConfig, RLVRConfig
 from cameleer.rlvr.names import Objective, ObjectiveConfig
 
 TARGET = {"constraints": [{"id": "word_count", "kwargs": {"relation": "at least", "count": 3}}]}
@@ -26,7 +26,7 @@ GROUPS = RLVRConfig(
     max_new_tokens=8,
     max_staleness=0,
     tokens_per_batch=256,
-    held_out=HeldOut(num_problems=4, every=3),
+    held_out=HeldOut(num_problems=4, every=3, keep=KeptModel.LAST),
 )
 
 

@@ -8,16 +8,35 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from cameleer.core.errors import UserError, did_you_mean
+
+NONE = "none"
 
 
 class Config(BaseModel):
     """Base of every config: immutable, strict about its keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _none_by_name(cls, given: Any) -> Any:
+        """TOML has no null: the word "none" unsets a key that is set where it is left out."""
+        if not isinstance(given, Mapping):
+            return given
+        unset = {name for name, value in given.items() if value == NONE and cls._has_another_default(name)}
+        return {name: None if name in unset else value for name, value in given.items()}
+
+    @classmethod
+    def _has_another_default(cls, name: Any) -> bool:
+        """Whether a field may be None and is not if it is left out."""
+        field = cls.model_fields.get(name)
+        return (
+            field is not None and field.default is not None and type(None) in getattr(field.annotation, "__args__", ())
+        )
 
     @classmethod
     def parse(cls, table: Mapping[str, Any], where: str) -> Self:

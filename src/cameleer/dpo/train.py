@@ -27,7 +27,7 @@ from cameleer.dpo import loss as losses
 from cameleer.dpo.config import DPOConfig, Objective
 from cameleer.dpo.data import CHOSEN, REJECTED, mismatched
 from cameleer.dpo.loss import Answers, Result
-from cameleer.model.load import load_model, load_renderer, stored_dtype
+from cameleer.model.load import check_same_tokens, load_model, load_renderer, stored_dtype
 from cameleer.model.policy import Policy
 from cameleer.train.accumulate import LossFunction, Sums, split_step
 from cameleer.train.distributed import World, current_world, in_launch, shard, start_ranks
@@ -235,14 +235,7 @@ def frozen(config: DPOConfig, stage: StageRun, world: World, renderer: Renderer,
     dtype = compute_dtype(config, world)
     if folder == stage.inputs["model"]:
         return Reference(folder, lambda: learner.model, dtype, config.tokens_per_batch)
-    other = load_renderer(folder, stage.chat_template)
-    vocabularies = [each.tokenizer.backend_tokenizer.get_vocab() for each in (renderer, other)]
-    if other.fingerprint != renderer.fingerprint or vocabularies[0] != vocabularies[1]:
-        raise UserError(
-            f"{folder}: the reference reads texts as other tokens than {stage.inputs['model']}: its tokenizer or chat "
-            "template differs.",
-            "Set reference to a model with the same tokenizer, or leave it out.",
-        )
+    check_same_tokens(renderer, folder, stage.chat_template, "reference", stage.inputs["model"])
     loaded: list[Policy] = []
 
     def load() -> Policy:

@@ -29,8 +29,6 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from email.utils import parsedate_to_datetime
-from enum import StrEnum
 from functools import cache, partial
 from typing import Any, Generic, TypeVar
 
@@ -38,23 +36,12 @@ import httpx
 
 from cameleer.core.errors import UserError
 from cameleer.core.types import Conversation
+from cameleer.model.replies import EndpointFailure, FailureKind, error_message, kind_of, retry_after_of, shown
 
 MAX_BACKOFF_SECONDS = 60.0
 MAX_RETRY_AFTER_SECONDS = 300.0
 MAX_REPLY_BYTES = 16 << 20
-MAX_SHOWN_CHARACTERS = 300
 NO_KEY = "none"
-
-
-class FailureKind(StrEnum):
-    """Why a request has no reply."""
-
-    DOWN = "down"
-    TIMEOUT = "timeout"
-    RATE_LIMITED = "rate_limited"
-    SERVER_ERROR = "server_error"
-    BAD_REPLY = "bad_reply"
-    REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +68,6 @@ class ChatReply:
     finish_reason: str
     first_logprobs: dict[str, float] | None
     num_attempts: int
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointFailure:
-    """A request without a reply after `num_attempts` attempts."""
-
-    kind: FailureKind
-    message: str
-    num_attempts: int
-    retry_after: float = 0.0
-    """The seconds that the server asked to wait, in its last reply."""
 
 
 Reply = TypeVar("Reply")
@@ -265,7 +241,7 @@ class Endpoint:
             outcome = ask.read(body, attempt)
             self._has_answered |= not isinstance(outcome, EndpointFailure)
             return outcome
-        message, retry_after = _error_message(body), _retry_after(headers)
+        message, retry_after = error_message(body), retry_after_of(headers)
         self._raise_if_hopeless(status, message, body)
         if retry_after <= MAX_RETRY_AFTER_SECONDS:
             self._pacer.hold(retry_after)
@@ -309,7 +285,7 @@ class Endpoint:
             message, finish_reason = choice["message"], choice.get("finish_reason") or ""
             text, refusal = message.get("content"), message.get("refusal")
         except (ValueError, LookupError, TypeError, AttributeError):
-            return EndpointFailure(FailureKind.BAD_REPLY, f"not a chat completion: {_shown(body)}", attempt)
+            return EndpointFailure(FailureKind.BAD_REPLY, f"not a chat completion: {shown(body)}", attempt)
         if not isinstance(text, str):
             refused = bool(refusal) or finish_reason == "content_filter"
             kind = FailureKind.REFUSED if refused else FailureKind.BAD_REPLY
@@ -463,48 +439,6 @@ class _Run(Generic[Reply]):
 def _tls() -> ssl.SSLContext:
     """Read once: the certificates take a tenth of a second, and judges ask again and again."""
     return httpx.create_ssl_context()
-
-
-def kind_of(status: int) -> FailureKind:
-    """The failure that a status other than 200 means."""
-    if status == 429:
-        return FailureKind.RATE_LIMITED
-    if status == 408 or status == 504:
-        return FailureKind.TIMEOUT
-    if status >= 500 or status in (409, 425):
-        return FailureKind.SERVER_ERROR
-    return FailureKind.REFUSED if status >= 400 else FailureKind.BAD_REPLY
-
-
-def _retry_after(headers: httpx.Headers) -> float:
-    """The seconds that a Retry-After header asks for (RFC 9110 §10.2.3: seconds or a date); 0 without a valid one."""
-    value = headers.get("retry-after", "").strip()
-    try:
-        return max(0.0, float(value)) if value and math.isfinite(float(value)) else 0.0
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return 0.0
-
-
-def _error_message(body: bytes) -> str:
-    """The message of an error body `{"error": {"message", "code"}}`, else the body's beginning."""
-    try:
-        error = json.loads(body)["error"]
-        text = (
-            error
-            if isinstance(error, str)
-            else " ".join(str(error[key]) for key in ("code", "message") if error.get(key))
-        )
-        return text[:MAX_SHOWN_CHARACTERS]
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return _shown(body)
-
-
-def _shown(body: bytes) -> str:
-    return repr(body[:MAX_SHOWN_CHARACTERS].decode("utf-8", "replace"))
 
 
 def _first_logprobs(choice: Mapping[str, Any]) -> dict[str, float] | None:

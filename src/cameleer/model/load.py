@@ -92,6 +92,23 @@ def load_model(
     return model.to(device).eval()
 
 
+def context_length(folder: Path | str) -> int | None:
+    """The most tokens that a model reads at once; None for one that states no limit."""
+    return getattr(AutoConfig.from_pretrained(folder).get_text_config(), "max_position_embeddings", None)
+
+
+def check_same_tokens(renderer: Renderer, folder: Path, chat_template: ChatTemplate, what: str, model: Path) -> None:
+    """Raise a UserError unless the model in `folder`, here called `what`, reads texts as the same tokens as `model`,
+    which `renderer` belongs to."""
+    other = load_renderer(folder, chat_template)
+    vocabularies = [each.tokenizer.backend_tokenizer.get_vocab() for each in (renderer, other)]
+    if other.fingerprint != renderer.fingerprint or vocabularies[0] != vocabularies[1]:
+        raise UserError(
+            f"{folder}: the {what} reads texts as other tokens than {model}: its tokenizer or chat template differs.",
+            f"Choose a {what} with the same tokenizer.",
+        )
+
+
 def stored_dtype(folder: Path | str) -> torch.dtype:
     """The dtype in which a model folder holds its weights, as its config says; fp32 where it says nothing."""
     dtype = AutoConfig.from_pretrained(folder).dtype

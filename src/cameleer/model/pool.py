@@ -25,8 +25,9 @@ from cameleer.core.errors import UserError
 from cameleer.core.served import ModelConfig, ServedConfig
 from cameleer.core.stage import BASE, StageRun
 from cameleer.core.types import ChatTemplate, Conversation
-from cameleer.model.endpoint import ChatReply, ChatRequest, Endpoint, FailureKind, Price
+from cameleer.model.endpoint import ChatReply, ChatRequest, Endpoint, Price
 from cameleer.model.journal import Ledger
+from cameleer.model.replies import FailureKind
 
 if TYPE_CHECKING:  # They import torch, which pools of servers do not need.
     from cameleer.core.render import Renderer

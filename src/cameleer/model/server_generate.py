@@ -33,7 +33,8 @@ from functools import partial
 from typing import Any
 
 from cameleer.core.errors import UserError
-from cameleer.model.endpoint import Ask, Endpoint, EndpointFailure, FailureKind, kind_of
+from cameleer.model.endpoint import Ask, Endpoint
+from cameleer.model.replies import EndpointFailure, FailureKind, kind_of
 from cameleer.model.rows import FinishReason
 from cameleer.model.sampling import Sampling
 from cameleer.model.scheduler import Completion

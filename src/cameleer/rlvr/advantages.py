@@ -11,8 +11,6 @@ By a value model V (Schulman et al. 2016, arXiv:1506.02438), with V = 0 after th
     δ_t = r_t + γ V_{t+1} − V_t      A_t = δ_t + γ λ A_{t+1}      R_t = A_t + V_t
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,35 +21,21 @@ NO_SPREAD = 1e-6
 """Rewards of a group, numbers of the order of 1, that lie this close together are taken as equal."""
 
 
-@dataclass(frozen=True)
-class GroupAdvantages:
-    """`advantages_G` is 0 for samples without a verdict, and for all where `has_signal` is false."""
-
-    advantages_G: Floats
-    has_signal: bool
-
-
-def group_advantages(rewards_G: Floats, kind: Advantage, valid_G: NDArray[np.bool_]) -> GroupAdvantages:
-    """Advantages within one prompt's G answers.
-
-    Those that are not valid (the verifier failed or ran out of time) take no part in mean or spread, whatever number
-    stands in their place. A group of fewer than two valid answers, or of equal rewards, teaches nothing.
-    """
-    rewards = np.asarray(rewards_G, np.float64)[valid_G]
-    advantages_G = np.zeros(len(rewards_G))
+def group_advantages(rewards_G: Floats, kind: Advantage) -> Floats:
+    """Advantages (G,) of one prompt's judged answers: 0 for fewer than two, or equal rewards, which teach nothing."""
+    rewards = np.asarray(rewards_G, np.float64)
     if len(rewards) < 2 or np.ptp(rewards) <= NO_SPREAD:
-        return GroupAdvantages(advantages_G, has_signal=False)
+        return np.zeros(len(rewards))
     centred = rewards - rewards.mean()
     match kind:
         case Advantage.GROUP_MEAN_STD:
-            advantages_G[valid_G] = centred / rewards.std(ddof=1)
+            return centred / rewards.std(ddof=1)
         case Advantage.GROUP_MEAN:
-            advantages_G[valid_G] = centred
+            return centred
         case Advantage.LEAVE_ONE_OUT:
-            advantages_G[valid_G] = centred * len(rewards) / (len(rewards) - 1)
+            return centred * len(rewards) / (len(rewards) - 1)
         case Advantage.GAE:
             raise AssertionError("gae is no advantage of a group")
-    return GroupAdvantages(advantages_G, has_signal=True)
 
 
 def gae(rewards_T: Floats, values_T: Floats, gamma: float, lam: float) -> tuple[Floats, Floats]:

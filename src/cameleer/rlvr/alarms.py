@@ -2,13 +2,14 @@
 
 Each compares means over a window of steps with the first such window, so that it speaks of a trend and not of a step:
 
-    reward_without_accuracy   training pass rate up by >= g while held-out accuracy is up by less than a quarter of that
+    reward_without_accuracy   what answers earn up by >= g while held-out accuracy is up by less than a quarter of that
     length                    answers k times as long as at the start, or 1/k
     repetition                share of repeated 4-grams in answers above the limit
     kl                        nats per token from the sampling policy or the reference above the limit
     verifier                  share of verdicts `error` and `timeout` above the limit
 
-The first one is the sign of an exploit: the verifier is satisfied more often and the task solved no better.
+The first one is the sign of an exploit: verifier or shaping terms are satisfied more often and the task is solved no
+better. It is looked for at each measurement of held-out problems.
 """
 
 from collections.abc import Collection, Sequence
@@ -34,11 +35,10 @@ class AlarmKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StepSigns:
-    """What the alarms look at of one step. `held_out` is the accuracy measured right before it, None where none was."""
+    """What the alarms look at of one step. `earned`: share of the most reward, None for a step without verdicts."""
 
     step: int
-    pass_rate: float
-    held_out: float | None
+    earned: float | None
     mean_tokens: float
     repetition: float
     kl: float
@@ -54,13 +54,21 @@ class Alarm:
     message: str
 
 
-def alarms_at(history: Sequence[StepSigns], config: AlarmConfig, known: Collection[str] = ()) -> list[Alarm]:
-    """The alarms that hold at the last step of a history, without those of a `known` kind."""
+def alarms_at(
+    history: Sequence[StepSigns],
+    config: AlarmConfig,
+    known: Collection[str] = (),
+    held_out: tuple[float, float] | None = None,
+) -> list[Alarm]:
+    """The alarms that hold at the last step of a history, without those of a `known` kind.
+
+    `held_out` is the accuracy before the first step and after the last, where it has just been measured.
+    """
     if len(history) < config.window:
         return []
     first, last = history[: config.window], history[-config.window :]
     messages = {
-        AlarmKind.REWARD_WITHOUT_ACCURACY: _reward_without_accuracy(first, last, config.reward_gap),
+        AlarmKind.REWARD_WITHOUT_ACCURACY: _reward_without_accuracy(history, config, held_out),
         AlarmKind.LENGTH: _length(first, last, config.length_factor),
         AlarmKind.REPETITION: _above("repeated 4-grams", [each.repetition for each in last], config.repetition),
         AlarmKind.KL: _above("KL per token", [each.kl for each in last], config.kl),
@@ -73,16 +81,19 @@ def alarms_at(history: Sequence[StepSigns], config: AlarmConfig, known: Collecti
     ]
 
 
-def _reward_without_accuracy(first: Sequence[StepSigns], last: Sequence[StepSigns], gap: float) -> str | None:
-    before, now = first[0].held_out, last[-1].held_out
-    if before is None or now is None:
+def _reward_without_accuracy(
+    history: Sequence[StepSigns], config: AlarmConfig, held_out: tuple[float, float] | None
+) -> str | None:
+    earned = [each.earned for each in history if each.earned is not None]
+    if held_out is None or len(earned) < config.window:
         return None
-    start, end = fmean(each.pass_rate for each in first), fmean(each.pass_rate for each in last)
-    if end - start < gap or now - before >= (end - start) * HELD_OUT_SHARE:
+    before, now = held_out
+    start, end = fmean(earned[: config.window]), fmean(earned[-config.window :])
+    if end - start < config.reward_gap or now - before >= (end - start) * HELD_OUT_SHARE:
         return None
     return (
-        f"the pass rate in training went from {start:.2f} to {end:.2f}, held-out accuracy from {before:.2f} to "
-        f"{now:.2f}: look at rollouts for what satisfies the verifier"
+        f"what answers in training earn went from {start:.2f} to {end:.2f} of the most, held-out accuracy from "
+        f"{before:.2f} to {now:.2f}: look at rollouts for what satisfies the verifier"
     )
 
 

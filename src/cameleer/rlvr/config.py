@@ -1,6 +1,7 @@
 """The settings of reinforcement learning with verifiable rewards. Imports no torch."""
 
 import re
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Self
 
@@ -61,7 +62,7 @@ class RewardConfig(Config):
     correct: float = Field(default=10.0, gt=0)
     """Reward of a correct answer; a verifier's partial score is worth that share of it."""
     missing_end: float | None = -10.0
-    """Reward of an answer cut off at `max_new_tokens`, in place of all else; absent: as for other answers."""
+    """Reward of an answer cut off at `max_new_tokens`, in place of all else; "none": as for other answers."""
     overlong: Overlong | None = None
     """Adds a punishment of long answers."""
     repetition: Repetition | None = None
@@ -70,6 +71,14 @@ class RewardConfig(Config):
     """Adds a reward for a pattern."""
     instructions: Instructions | None = None
     """Adds a reward for the share of a prompt's instructions that the answer follows."""
+
+    def earned(self, pass_rate: float, terms: Mapping[str, float]) -> float:
+        """The share of the most that answers can earn, by verdicts and by the terms that reward; `terms` are weighted.
+
+        Without such terms it is the pass rate. Punishments are left out: to lose less is not to have solved more.
+        """
+        most = self.correct + sum(each.weight for each in (self.format, self.instructions) if each is not None)
+        return (self.correct * pass_rate + terms.get("format", 0.0) + terms.get("instructions", 0.0)) / most
 
 
 class Difficulty(Config):
@@ -128,7 +137,8 @@ class AlarmConfig(Config):
     window: int = Field(default=5, ge=1)
     """Steps over which a metric is averaged before it is compared."""
     reward_gap: float = Field(default=0.2, gt=0)
-    """The pass rate in training has risen by so much, and held-out accuracy by less than a quarter of it."""
+    """What answers in training earn, as a share of the most, has risen by so much, held-out accuracy by less than a
+    quarter of it."""
     length_factor: float = Field(default=3.0, gt=1)
     """Answers have become so many times as long as at the start, or as short."""
     repetition: float = Field(default=0.5, gt=0)
@@ -149,7 +159,7 @@ class RLVRConfig(TrainingConfig):
     reference: str | None = None
     """The frozen model that the KL penalty keeps near; the one to start from when absent."""
     value_model: str | None = "rm"
-    """With `advantage = "gae"`, where the value model starts: a stage that makes a reward model, or its folder. Absent:
+    """With `advantage = "gae"`, where the value model starts: a stage that makes a reward model, or its folder; "none":
     the policy's weights."""
     objective: ObjectiveConfig = ObjectiveConfig(objective=Objective.PPO, kl_coefficient=0.05)
     """What is minimised: objective, advantage, KL penalty; absent: Tülu 3's PPO with a KL penalty of 0.05."""
@@ -160,7 +170,7 @@ class RLVRConfig(TrainingConfig):
     value_learning_rate: float | None = Field(default=None, gt=0)
     """Peak learning rate of the value model; the policy's when absent."""
     max_grad_norm: float | None = Field(default=1.0, gt=0)
-    """Gradients above this global norm are scaled down to it; absent: never."""
+    """Gradients above this global norm are scaled down to it; "none": never."""
     adamw: AdamWConfig = AdamWConfig(eps=1e-5)
     """The optimizer."""
     num_epochs: int = Field(default=1, ge=1)
@@ -186,7 +196,7 @@ class RLVRConfig(TrainingConfig):
     max_refills: int = Field(default=0, ge=0)
     """DAPO's dynamic sampling: groups whose answers all have one reward are replaced, at most so many times a step."""
     task_weights: dict[str, float] = Field(default_factory=dict[str, float])
-    """Share of each task's problems in the prompts; absent: as many as there are."""
+    """Share of each task's problems in the prompts, for all tasks that there are; absent: as many as there are."""
     difficulty: Difficulty | None = None
     """Measure pass rates first."""
     held_out: HeldOut = HeldOut()

@@ -5,10 +5,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from cameleer.core.artifact import write_json
 from cameleer.core.interval import wilson_interval
+from cameleer.core.log import ticker
 from cameleer.model.generate import Sampling
 from cameleer.rlvr.config import Difficulty
 from cameleer.rlvr.problems import Prompt
@@ -16,6 +18,8 @@ from cameleer.rlvr.rollouts import RolloutSource, Sampled
 from cameleer.train.distributed import World
 
 PASS_RATES = "pass_rates.json"
+PROMPTS_PER_PART = 256
+"""Prompts that are answered before their pass rates are written down."""
 
 
 def sample_on_ranks(
@@ -33,14 +37,16 @@ def sample_on_ranks(
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Greedy answers to held-out problems: (correct, judged) by task, and the mean accuracy over tasks."""
+    """Greedy answers to held-out problems: (correct, judged) of each task with a verdict; answers without one."""
 
     by_task: dict[str, tuple[float, int]]
     num_unjudged: int
 
     @property
-    def mean(self) -> float:
-        return sum(_share(*counts) for counts in self.by_task.values()) / len(self.by_task)
+    def mean(self) -> float | None:
+        """The mean accuracy over tasks; None where no answer has a verdict."""
+        shares = [correct / total for correct, total in self.by_task.values()]
+        return sum(shares) / len(shares) if shares else None
 
     def line(self) -> dict[str, Any]:
         """As keys of `metrics.jsonl`, with Wilson's 95% intervals."""
@@ -48,15 +54,11 @@ class Accuracy:
         for task, (correct, total) in self.by_task.items():
             interval = wilson_interval(correct, total)
             found |= {
-                f"held_out/{task}": _share(correct, total),
+                f"held_out/{task}": correct / total,
                 f"held_out_low/{task}": interval.low,
                 f"held_out_high/{task}": interval.high,
             }
         return found
-
-
-def _share(correct: float, total: int) -> float:
-    return correct / total if total else 0.0
 
 
 def accuracy(source: RolloutSource, world: World, prompts: Sequence[Prompt], max_new_tokens: int) -> Accuracy:
@@ -64,7 +66,8 @@ def accuracy(source: RolloutSource, world: World, prompts: Sequence[Prompt], max
     sampled = sample_on_ranks(source, world, list(enumerate(prompts)), 1, Sampling(max_new_tokens))
     scores: defaultdict[str, list[float]] = defaultdict(list)
     for rollout in sampled.rollouts:
-        scores[rollout.task] += [] if rollout.score is None else [rollout.score]
+        if rollout.score is not None:
+            scores[rollout.task].append(rollout.score)
     by_task = {task: (sum(found), len(found)) for task, found in sorted(scores.items())}
     return Accuracy(by_task, sum(rollout.score is None for rollout in sampled.rollouts))
 
@@ -76,23 +79,31 @@ def pass_rates(
     difficulty: Difficulty,
     sampling: Sampling,
     file: Path,
-) -> list[float]:
-    """Each prompt's share of correct answers under the starting weights; taken from `file` once it is there."""
-    found: dict[str, float] | None = world.broadcast(json.loads(file.read_text()) if file.exists() else None)
-    if found is None:
-        # Places below 0: no draw of training is spent on it.
-        asked = [(-1 - row, prompt) for row, prompt in enumerate(prompts)]
-        sampled = sample_on_ranks(source, world, asked, difficulty.num_samples, sampling)
-        scores: defaultdict[int, list[float]] = defaultdict(list)
-        for rollout in sampled.rollouts:
-            scores[-1 - rollout.place] += [] if rollout.score is None else [rollout.score]
-        found = {prompt.problem.id: _share(sum(scores[row]), len(scores[row])) for row, prompt in enumerate(prompts)}
-        if world.leads:
-            write_json(file, found)
-    return [found[prompt.problem.id] for prompt in prompts]
+) -> list[float | None]:
+    """Each prompt's share of correct answers under the starting weights; None where no answer has a verdict.
+
+    What `file` holds is not measured again; it is written after every `PROMPTS_PER_PART` prompts.
+    """
+    known: dict[str, float | None] = world.broadcast(json.loads(file.read_text()) if file.exists() else {})
+    missing = [row for row, prompt in enumerate(prompts) if prompt.problem.id not in known]
+    with ticker("pass rates", len(prompts), len(prompts) - len(missing), shown=world.leads) as progress:
+        for start in range(0, len(missing), PROMPTS_PER_PART):
+            part = missing[start : start + PROMPTS_PER_PART]
+            # Places below 0: no draw of training is spent on it.
+            asked = [(-1 - row, prompts[row]) for row in part]
+            sampled = sample_on_ranks(source, world, asked, difficulty.num_samples, sampling)
+            scores: dict[int, list[float]] = {row: [] for row in part}
+            for rollout in sampled.rollouts:
+                if rollout.score is not None:
+                    scores[-1 - rollout.place].append(rollout.score)
+            known |= {prompts[row].problem.id: fmean(found) if found else None for row, found in scores.items()}
+            if world.leads:
+                write_json(file, known)
+            progress.advance(len(part))
+    return [known[prompt.problem.id] for prompt in prompts]
 
 
-def of_suitable_difficulty(rates: Sequence[float], difficulty: Difficulty) -> list[int]:
-    """The rows whose pass rate is in the range."""
+def of_suitable_difficulty(rates: Sequence[float | None], difficulty: Difficulty) -> list[int]:
+    """The rows whose pass rate is known and in the range."""
     low, high = difficulty.pass_rate
-    return [row for row, rate in enumerate(rates) if low <= rate <= high]
+    return [row for row, rate in enumerate(rates) if rate is not None and low <= rate <= high]

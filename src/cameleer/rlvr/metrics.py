@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from cameleer.rlvr.alarms import StepSigns
+from cameleer.rlvr.config import RewardConfig
 from cameleer.rlvr.rollouts import Rollout, Sampled, groups_of, has_variance
 from cameleer.rlvr.shaping import repetition
 from cameleer.rlvr.update import Update
@@ -98,15 +99,15 @@ def of_times(sampled: Sampled, update: Update) -> dict[str, Any]:
     }
 
 
-def signs(line: dict[str, Any], held_out: float | None) -> StepSigns:
+def signs(line: dict[str, Any], reward: RewardConfig) -> StepSigns:
     """What the alarms look at of a step's line."""
+    terms = {name.removeprefix("shaping/"): value for name, value in line.items() if name.startswith("shaping/")}
     kl = line.get("kl_reference", line.get("kl_behaviour"))
     errors = line[f"outcome/{Outcome.ERROR.value}"] + line[f"outcome/{Outcome.TIMEOUT.value}"]
     total = sum(line[f"outcome/{outcome.value}"] for outcome in Outcome)
     return StepSigns(
         step=line["step"],
-        pass_rate=line.get("pass_rate", 0.0),
-        held_out=held_out,
+        earned=reward.earned(line["pass_rate"], terms) if "pass_rate" in line else None,
         mean_tokens=line["answer_tokens"],
         repetition=line["repetition"],
         kl=kl or 0.0,

@@ -35,17 +35,17 @@ class Prompt:
 
 def load_prompts(folder: Path, renderer: Renderer) -> list[Prompt]:
     """The problems of an artifact as prompts. Raises UserError for one whose verifier is unknown."""
-    problems = list(PROBLEMS.read(folder))
+    return as_prompts(list(PROBLEMS.read(folder)), renderer, str(folder))
+
+
+def as_prompts(problems: Sequence[Problem], renderer: Renderer, where: str) -> list[Prompt]:
+    """Problems rendered, prefixes of the assistant's turn included. Raises UserError, which begins with `where`, for
+    one that no verifier can judge."""
     for verifier, problem in {problem.verifier: problem for problem in problems}.items():
         try:
             find_verifier(verifier)
         except UserError as error:
-            raise UserError(f"{folder}: problem {problem.id}: {error.what}", error.hint) from None
-    return as_prompts(problems, renderer)
-
-
-def as_prompts(problems: Sequence[Problem], renderer: Renderer) -> list[Prompt]:
-    """Problems rendered, prefixes of the assistant's turn included."""
+            raise UserError(f"{where}: problem {problem.id}: {error.what}", error.hint) from None
     return [Prompt(each, (*renderer.prompt(each.messages), *renderer.continuation(each.prefix))) for each in problems]
 
 
@@ -82,6 +82,11 @@ class PromptOrder:
                     f"task_weights: there are no problems of task '{task}'.{did_you_mean(task, rows_of)}",
                     f"Tasks with problems: {', '.join(sorted(rows_of))}.",
                 )
+        if weights and (unnamed := sorted(rows_of.keys() - weights)):
+            raise UserError(
+                f"task_weights: there are problems of {', '.join(unnamed)}, which have no weight.",
+                "Give every task one, or leave its problems out of the mixture.",
+            )
         self._shares = {task: weights[task] / sum(weights.values()) for task in weights} or {"": 1.0}
         self._streams = {task: self._endless(rows_of[task], number) for number, task in enumerate(sorted(self._shares))}
         self.num_prompts = sum(len(rows_of[task]) for task in self._shares)

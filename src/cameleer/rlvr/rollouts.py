@@ -21,6 +21,7 @@ from cameleer.core.errors import UserError
 from cameleer.core.render import Renderer
 from cameleer.core.table import Table, strings
 from cameleer.model.generate import Completion, FinishReason, LocalGenerator, Sampling
+from cameleer.rlvr.advantages import NO_SPREAD
 from cameleer.rlvr.config import RewardConfig
 from cameleer.rlvr.problems import Prompt
 from cameleer.rlvr.shaping import reward_of
@@ -256,5 +257,6 @@ def groups_of(rollouts: Sequence[Rollout]) -> list[list[Rollout]]:
 
 
 def has_variance(group: Sequence[Rollout]) -> bool:
-    """Whether the judged answers to a prompt have more than one reward."""
-    return len({rollout.reward for rollout in group if rollout.is_judged}) > 1
+    """Whether the judged answers to a prompt differ in reward, by more than rounding."""
+    rewards = [rollout.reward for rollout in group if rollout.reward is not None]
+    return len(rewards) > 1 and max(rewards) - min(rewards) > NO_SPREAD

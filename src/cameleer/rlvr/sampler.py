@@ -23,6 +23,7 @@ class Sampler:
     def __init__(self, config: RLVRConfig, learner: Learner[TemperedPolicy], renderer: Renderer) -> None:
         self._learner = learner
         self._copy = self._made_copy(config) if is_sharded(learner.model) else None
+        self._has_followed = False
         on_gpu = learner.world.device.type == "cuda"
         memory_gib = 0.4 * torch.cuda.mem_get_info()[0] / 2**30 if on_gpu else MEMORY_GIB
         self.generator = LocalGenerator(
@@ -39,7 +40,9 @@ class Sampler:
             masters = self._learner.model.model.parameters()
             with torch.no_grad():
                 for mine, master in zip(self._copy.parameters(), masters, strict=True):
-                    mine.copy_(_whole(master))
+                    if master.requires_grad or not self._has_followed:
+                        mine.copy_(_whole(master))
+            self._has_followed = True
         self.generator.weight_version = version
 
     def _made_copy(self, config: RLVRConfig) -> PreTrainedModel:

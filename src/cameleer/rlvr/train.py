@@ -10,6 +10,7 @@ A run that was killed anywhere goes on from the newest checkpoint. Answers that 
 and are learned from again; what was sampled in part is sampled again, the same. So the end is the same to the bit.
 """
 
+import math
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from cameleer.core.artifact import CHECKPOINTS, METRICS, Outcome
@@ -26,7 +28,7 @@ from cameleer.core.render import Renderer
 from cameleer.core.stage import StageRun
 from cameleer.model import attention
 from cameleer.model.generate import Sampling
-from cameleer.model.load import load_model, load_renderer, stored_dtype
+from cameleer.model.load import check_same_tokens, context_length, load_model, load_renderer, stored_dtype
 from cameleer.model.reward import load_reward_model
 from cameleer.model.value import ValueModel, new_value_model
 from cameleer.rlvr import metrics
@@ -61,8 +63,11 @@ class Counts:
 
     problems: int
     too_long: int
+    """Of the problems and of held-out tasks' items."""
     held_out: int
     unsuitable: int
+    unmeasured: int
+    """Of the unsuitable ones those whose verifier failed on every answer."""
 
 
 @dataclass
@@ -80,12 +85,13 @@ class Setup:
     held_out: list[Prompt]
     order: PromptOrder
     num_steps: int
+    longest_prompt: float
     counts: Counts
     log: MetricsLog | None = None
     history: list[StepSigns] = field(default_factory=list[StepSigns])
     alarms: dict[str, str] = field(default_factory=dict[str, str])
-    accuracies: dict[int, float] = field(default_factory=dict[int, float])
-    """Held-out accuracy by the number of steps done."""
+    accuracies: dict[int, float | None] = field(default_factory=dict[int, float | None])
+    """Held-out accuracy by the number of steps done; None where no answer had a verdict."""
 
     @property
     def world(self) -> World:
@@ -141,26 +147,38 @@ def train(config: RLVRConfig, stage: StageRun) -> Outcome:
 def prepare(config: RLVRConfig, stage: StageRun, world: World, pool: VerifierPool) -> Setup:
     """Load, render and build; raises UserError for whatever the recipe or the data has wrong."""
     renderer = load_renderer(stage.inputs["model"], stage.chat_template)
+    for role, what in (("reference", "reference"), ("value_model", "value model")):
+        folder = stage.inputs.get(role)
+        if folder not in (None, stage.inputs["model"]):
+            check_same_tokens(renderer, folder, stage.chat_template, what, stage.inputs["model"])
     every = load_prompts(stage.inputs["problems"], renderer)
     if any(prompt.problem.verifier == "code" for prompt in every):
         announce_protections()
-    usable = within(every, config.max_prompt_tokens)
+    longest = longest_prompt(config, stage)
+    usable = within(every, longest)
+    num_too_long = len(every) - len(usable)
     trained, held_out = hold_out(usable, config.held_out.num_problems, stage.seed)
     for name in config.held_out.tasks:
-        held_out += as_prompts(find_task(name).problems(config.held_out.num_items, stage.seed), renderer)
-    _refuse_nothing(config, stage, len(every), len(usable), len(trained))
+        problems = find_task(name).problems(config.held_out.num_items, stage.seed)
+        items = within(as_prompts(problems, renderer, f"held_out: {name}"), longest)
+        num_too_long += len(problems) - len(items)
+        held_out += items
+    _refuse_nothing(stage, len(trained), len(every), num_too_long, longest)
+    order = PromptOrder(trained, config.task_weights, stage.seed)
     models = build_models(config, stage, world)
     sampler = Sampler(config, models.policy, renderer)
     source = RolloutSource(sampler.generator, pool, renderer, config.reward)
-    sampling = Sampling(config.max_new_tokens, config.temperature, seed=stage.seed)
-    ranks, suitable = None, trained
+    suitable, num_unmeasured = trained, 0
     if config.difficulty is not None:
-        rates = pass_rates(source, world, trained, config.difficulty, sampling, stage.folder / PASS_RATES)
-        rows = of_suitable_difficulty(rates, config.difficulty)
-        suitable = [trained[row] for row in rows]
-        ranks = [-rates[row] for row in rows] if config.difficulty.easy_first else None
-        _refuse_nothing(config, stage, len(every), len(usable), len(suitable))
-    order = PromptOrder(suitable, config.task_weights, stage.seed, ranks)
+        sampling = Sampling(config.max_new_tokens, config.temperature, seed=stage.seed)
+        with sampling_mode(models.policy.model):
+            rates = pass_rates(source, world, trained, config.difficulty, sampling, stage.folder / PASS_RATES)
+        num_unmeasured = rates.count(None)
+        chosen = of_suitable_difficulty(rates, config.difficulty)
+        suitable = [trained[row] for row in chosen]
+        _refuse_nothing(stage, len(suitable), len(every), num_too_long, longest)
+        ranks = [-rates[row] for row in chosen] if config.difficulty.easy_first else None
+        order = PromptOrder(suitable, config.task_weights, stage.seed, ranks)
     steps = -(-order.num_prompts * config.num_epochs // config.prompts_per_step)
     return Setup(
         config=config,
@@ -174,16 +192,24 @@ def prepare(config: RLVRConfig, stage: StageRun, world: World, pool: VerifierPoo
         held_out=held_out,
         order=order,
         num_steps=config.num_steps or steps,
-        counts=Counts(len(every), len(every) - len(usable), len(held_out), len(trained) - len(suitable)),
+        longest_prompt=longest,
+        counts=Counts(len(every), num_too_long, len(held_out), len(trained) - len(suitable), num_unmeasured),
     )
 
 
-def _refuse_nothing(config: RLVRConfig, stage: StageRun, num_all: int, num_usable: int, num_left: int) -> None:
+def longest_prompt(config: RLVRConfig, stage: StageRun) -> float:
+    """The most tokens of a prompt: as the recipe says, and so that the longest answer still fits the context."""
+    context = context_length(stage.inputs["model"])
+    return min(config.max_prompt_tokens, math.inf if context is None else context - config.max_new_tokens)
+
+
+def _refuse_nothing(stage: StageRun, num_left: int, num_all: int, num_too_long: int, longest: float) -> None:
     if num_left == 0:
         raise UserError(
-            f"{stage.inputs['problems']}: no problems to train on: of {num_all}, {num_all - num_usable} have more than "
-            f"max_prompt_tokens = {config.max_prompt_tokens} tokens; the others are held out or of another difficulty.",
-            "Raise max_prompt_tokens, hold out fewer, widen difficulty.pass_rate, or add problems.",
+            f"{stage.inputs['problems']}: no problems to train on: of {num_all}, {num_too_long} have more than "
+            f"{longest} tokens (max_prompt_tokens, and what the context leaves beside max_new_tokens); the others are "
+            "held out or of another difficulty.",
+            "Raise max_prompt_tokens, lower max_new_tokens, hold out fewer or widen difficulty.pass_rate.",
         )
 
 
@@ -237,7 +263,8 @@ def begin(setup: Setup) -> int:
         if "held_out" in line:
             setup.accuracies[line["step"]] = line["held_out"]
         else:
-            remember(setup, line)
+            setup.history.append(metrics.signs(line, setup.config.reward))
+        setup.alarms |= {kind: f"step {line['step']}: {words}" for kind, words in line.get("alarms", {}).items()}
     if world.leads:
         say_start(setup, first)
     if 0 not in setup.accuracies:
@@ -255,11 +282,12 @@ def say_start(setup: Setup, first: int) -> None:
         f"{config.samples_per_prompt} answers, {config.objective.objective} on {setup.world.size} rank(s){start}"
     )
     if counts.too_long:
-        console.print(f"  above max_prompt_tokens = {config.max_prompt_tokens}: {counts.too_long} left out")
+        console.print(f"  prompts of more than {setup.longest_prompt} tokens: {counts.too_long} left out")
     if config.difficulty is not None:
-        console.print(
-            f"  pass rate not within {list(config.difficulty.pass_rate)}: {counts.unsuitable} left out", markup=False
-        )
+        within_range = f"  pass rate not within {list(config.difficulty.pass_rate)}: {counts.unsuitable} left out"
+        console.print(f"{within_range}, {counts.unmeasured} of them without a verdict", markup=False)
+    if not setup.held_out:
+        console.print("  nothing is held out (held_out.num_problems, .tasks): no alarm can tell reward from skill")
 
 
 # --- rollouts of a step ---
@@ -334,11 +362,18 @@ def sample(setup: Setup, first_place: int) -> Sampled:
 
 
 def sampled_from(setup: Setup, asked: Sequence[tuple[int, Prompt]]) -> Sampled:
-    model = setup.models.policy.model
+    with sampling_mode(setup.models.policy.model):
+        return sample_on_ranks(setup.source, setup.world, asked, setup.config.samples_per_prompt, setup.sampling)
+
+
+@contextmanager
+def sampling_mode(model: nn.Module) -> Generator[None]:
+    """The learner's model without dropout, while it samples."""
     model.eval()
-    found = sample_on_ranks(setup.source, setup.world, asked, setup.config.samples_per_prompt, setup.sampling)
-    model.train()
-    return found
+    try:
+        yield
+    finally:
+        model.train()
 
 
 # --- what is watched ---
@@ -346,39 +381,39 @@ def sampled_from(setup: Setup, asked: Sequence[tuple[int, Prompt]]) -> Sampled:
 
 def watch(setup: Setup, line: dict[str, Any]) -> None:
     """Raise the alarms of a step and log it."""
-    remember(setup, line)
-    new = alarms_at(setup.history, setup.config.alarms, setup.alarms)
-    for alarm in new:
-        setup.alarms[alarm.kind.value] = f"step {alarm.step}: {alarm.message}"
-        if setup.world.leads:
-            console.print(f"[yellow]alarm at step {alarm.step}: {alarm.message}[/]")
-    if new:
-        line["alarms"] = {alarm.kind.value: alarm.message for alarm in new}
+    setup.history.append(metrics.signs(line, setup.config.reward))
+    line |= alarms(setup)
     if setup.log is not None:
         setup.log.write(**line)
 
 
-def remember(setup: Setup, line: dict[str, Any]) -> None:
-    """Take a step's line into what the alarms look at."""
-    setup.history.append(metrics.signs(line, setup.accuracies.get(line["step"] - 1)))
-    setup.alarms |= {kind: f"step {line['step']}: {message}" for kind, message in line.get("alarms", {}).items()}
+def alarms(setup: Setup, held_out: tuple[float, float] | None = None) -> dict[str, Any]:
+    """Say which alarms are new, and return them for the line that raised them."""
+    new = alarms_at(setup.history, setup.config.alarms, setup.alarms, held_out)
+    for alarm in new:
+        setup.alarms[alarm.kind.value] = f"step {alarm.step}: {alarm.message}"
+        if setup.world.leads:
+            console.print(f"[yellow]alarm at step {alarm.step}: {alarm.message}[/]")
+    return {"alarms": {alarm.kind.value: alarm.message for alarm in new}} if new else {}
 
 
 def measure(setup: Setup, done: int) -> None:
-    """Log the accuracy of held-out problems after `done` steps; set the weights aside if it is the best so far."""
+    """Log the accuracy of held-out problems after `done` steps, with its alarm; keep the weights if it is the best."""
     if not setup.held_out:
         return
     started = time.monotonic()
-    setup.models.policy.model.eval()
-    found = accuracy(setup.source, setup.world, setup.held_out, setup.config.max_new_tokens)
-    setup.models.policy.model.train()
-    best = max(setup.accuracies.values(), default=-1.0)
-    setup.accuracies[done] = found.mean
-    if setup.config.held_out.keep is KeptModel.BEST and found.mean > best:
+    with sampling_mode(setup.models.policy.model):
+        found = accuracy(setup.source, setup.world, setup.held_out, setup.config.max_new_tokens)
+    known = [each for each in setup.accuracies.values() if each is not None]
+    if setup.config.held_out.keep is KeptModel.BEST and (done == 0 or (found.mean or 0.0) > max(known, default=0.0)):
         setup.models.policy.keep(done)
+    setup.accuracies[done] = found.mean
+    before = setup.accuracies[0]
+    raised = {} if before is None or found.mean is None else alarms(setup, (before, found.mean))
     if setup.log is not None:
-        setup.log.write(step=done, **found.line(), seconds=time.monotonic() - started)
-        console.print(f"  step {done}: held-out accuracy {found.mean:.3f}")
+        setup.log.write(step=done, **found.line(), **raised, seconds=time.monotonic() - started)
+        said = "not known: no verdict" if found.mean is None else f"{found.mean:.3f}"
+        console.print(f"  step {done}: held-out accuracy {said}")
 
 
 def note(progress: Ticker, line: dict[str, Any]) -> None:
@@ -388,10 +423,12 @@ def note(progress: Ticker, line: dict[str, Any]) -> None:
 
 @contextmanager
 def memory_named(stage: StageRun) -> Generator[None]:
-    """A GPU that runs out of memory, as an error that says what to do."""
+    """Memory that runs out, a GPU's or the machine's, as an error that says what to do."""
     try:
         yield
-    except torch.OutOfMemoryError as failure:
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as failure:
+        if type(failure) is RuntimeError and "can't allocate memory" not in str(failure):
+            raise
         raise UserError(
             f"{stage.name}: out of memory: {failure}",
             "Lower tokens_per_batch or sampling_batch_size, or set gradient_checkpointing = true.",
@@ -423,6 +460,7 @@ def outcome(setup: Setup, kept: int) -> Outcome:
             "held_out_problems": counts.held_out,
             "too_long": counts.too_long,
             "unsuitable": counts.unsuitable,
+            "unmeasured": counts.unmeasured,
             "steps": setup.num_steps,
             "ranks": setup.world.size,
         },

@@ -5,9 +5,9 @@
 Answers whose verdict says nothing (`error`, `timeout`) are left out of everything. Groups whose answers all have one
 reward have advantages of 0: they count in the means, and their forward pass is saved where no KL term needs it.
 
-On policy the sampler's log-probabilities are the proximal ones, so the first mini-batch has ratios of exactly what
-sampler and trainer differ by. They are computed anew where rollouts are stale, and where a correction weighs the
-difference between the two.
+On policy and in fp32 the sampler's log-probabilities are the proximal ones, so the first mini-batch has ratios of
+exactly what sampler and trainer differ by. They are computed anew where rollouts are stale, where training computes in
+less, and where a correction weighs the difference between the two.
 """
 
 import time
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from cameleer.model.value import ValueModel
@@ -37,7 +38,7 @@ from cameleer.rlvr.scoring import TemperedPolicy, score, trees_of
 from cameleer.train.accumulate import LossFunction, Sums
 from cameleer.train.distributed import World
 from cameleer.train.layout import Batch, Tree
-from cameleer.train.learner import Learner, StepReport
+from cameleer.train.learner import Learner, StepReport, compute_dtype
 
 MINI_BATCHES = 0x5EED
 """Sets the deal of mini-batches apart from the orders of epochs."""
@@ -90,36 +91,59 @@ def learn(config: RLVRConfig, models: Models, step: int, num_steps: int, rollout
     if config.max_refills:
         # Dynamic sampling: the others were only drawn to find these.
         judged = [rollout for group in groups_of(judged) if has_variance(group) for rollout in group]
-    scored = score_answers(config, models, step, judged)
+    scored, num_scored = score_answers(config, models, step, judged)
     columns = [{name: values[index] for name, values in scored.items()} for index in range(len(judged))]
     add_advantages(config, judged, columns)
     update = Update(_with_advantages(rollouts, judged, columns))
     prepared = time.monotonic()
     _optimize(config, models, step, num_steps, judged, columns, update)
-    # What the sampler gave costs nothing, under either name.
-    passes = len({id(values) for values in scored.values()}) - 1
-    update.num_scored_tokens = passes * sum(len(each.ids) for each in judged)
+    update.num_scored_tokens = num_scored
     update.scoring_seconds, update.learning_seconds = prepared - started, time.monotonic() - prepared
     return update
 
 
-def score_answers(config: RLVRConfig, models: Models, step: int, judged: Sequence[Rollout]) -> dict[str, list[Floats]]:
-    """What the losses read of each answer beside its advantages, by column."""
+def score_answers(
+    config: RLVRConfig, models: Models, step: int, judged: Sequence[Rollout]
+) -> tuple[dict[str, list[Floats]], int]:
+    """What the losses read of each answer beside its advantages, by column; how many of their tokens were computed."""
     budget, world = config.tokens_per_batch, models.world
-    scored: dict[str, list[Floats]] = {BEHAVIOUR: [np.asarray(rollout.logprobs) for rollout in judged]}
-    scored[PROXIMAL] = scored[BEHAVIOUR]
-    if needs_proximal(config, step, judged):
-        scored[PROXIMAL] = score(models.policy.model, judged, budget, world)
+    behaviour: list[Floats] = [np.asarray(rollout.logprobs) for rollout in judged]
+    scored = {BEHAVIOUR: behaviour, PROXIMAL: behaviour}
+    num_tokens = [len(rollout.ids) for rollout in judged]
+    num_scored = 0
+    if needs_proximal(config, world, step, judged):
+        rows = _rows_that_learn(config, judged)
+        found = dict(zip(rows, score(models.policy.model, [judged[row] for row in rows], budget, world), strict=True))
+        scored[PROXIMAL] = [found.get(row, values) for row, values in enumerate(behaviour)]
+        num_scored += sum(num_tokens[row] for row in rows)
     if models.reference is not None:
         scored[REFERENCE] = score(models.reference, judged, budget, world)
+        num_scored += sum(num_tokens)
     if models.value is not None:
         scored[OLD_VALUES] = score(models.value.model, judged, budget, world)
-    return scored
+        num_scored += sum(num_tokens)
+    return scored, num_scored
 
 
-def needs_proximal(config: RLVRConfig, step: int, judged: Sequence[Rollout]) -> bool:
-    """Whether the policy at the start of the update is another one than sampled, or its difference is weighed."""
-    return config.objective.correction is not Correction.NONE or any(each.weight_version != step for each in judged)
+def _rows_that_learn(config: RLVRConfig, judged: Sequence[Rollout]) -> list[int]:
+    """The answers that may have a gradient: all where advantages are not of groups alone, else those that differ."""
+    if config.uses_values or config.uses_reference or config.objective.entropy_coefficient > 0:
+        return list(range(len(judged)))
+    varied = {group[0].place for group in groups_of(judged) if has_variance(group)}
+    return [row for row, rollout in enumerate(judged) if rollout.place in varied]
+
+
+def needs_proximal(config: RLVRConfig, world: World, step: int, judged: Sequence[Rollout]) -> bool:
+    """Whether the policy at the start of the update is another one than sampled, or its difference is weighed.
+
+    In less than fp32 the sampler's kernels round otherwise than the trainer's: a clip around its log-probabilities
+    would count rounding.
+    """
+    return (
+        config.objective.correction is not Correction.NONE
+        or compute_dtype(config, world) is not torch.float32
+        or any(each.weight_version != step for each in judged)
+    )
 
 
 def add_advantages(config: RLVRConfig, judged: Sequence[Rollout], columns: Sequence[dict[str, Floats]]) -> None:
@@ -142,8 +166,8 @@ def add_advantages(config: RLVRConfig, judged: Sequence[Rollout], columns: Seque
         own = [columns[index_of[id(rollout)]] for rollout in group]
         # Taken off token by token or all at once: an answer is one action here.
         rewards = np.array([_token_rewards(config, *pair).sum() for pair in zip(group, own, strict=True)])
-        found = group_advantages(rewards, _group_advantage(config), np.ones(len(group), np.bool_))
-        for rollout, column, advantage in zip(group, own, found.advantages_G, strict=True):
+        found = group_advantages(rewards, _group_advantage(config))
+        for rollout, column, advantage in zip(group, own, found, strict=True):
             column[ADVANTAGES] = np.full(len(rollout.ids), advantage)
 
 
@@ -155,11 +179,11 @@ def _group_advantage(config: RLVRConfig) -> Advantage:
 def _token_rewards(config: RLVRConfig, rollout: Rollout, column: dict[str, Floats]) -> Floats:
     """(L,) rewards of an answer's tokens: its own at the last, and the KL penalty where it is one of rewards."""
     assert rollout.reward is not None
-    behaviour = column[BEHAVIOUR]
+    policy = column[PROXIMAL]
     beta, reference = (
-        (config.objective.kl_coefficient, column[REFERENCE]) if config.objective.kl_in_reward else (0.0, behaviour)
+        (config.objective.kl_coefficient, column[REFERENCE]) if config.objective.kl_in_reward else (0.0, policy)
     )
-    return kl_penalised_rewards(behaviour, reference, beta, rollout.reward)
+    return kl_penalised_rewards(policy, reference, beta, rollout.reward)
 
 
 def _with_advantages(

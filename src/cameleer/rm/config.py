@@ -16,7 +16,7 @@ class RMConfig(TrainingConfig):
     learning_rate: float = Field(default=3e-6, gt=0)
     """Peak learning rate."""
     max_grad_norm: float | None = Field(default=1.0, gt=0)
-    """Gradients above this global norm are scaled down to it; absent: never."""
+    """Gradients above this global norm are scaled down to it; "none": never."""
     num_epochs: int = Field(default=1, ge=1)
     """Passes over the pairs, each in a new order."""
     batch_size: int = Field(default=256, ge=1)

@@ -13,7 +13,8 @@ from http_server import Answer, break_off, completion, drip, endless, failure, s
 from cameleer.core.errors import UserError
 from cameleer.core.types import Message
 from cameleer.model import endpoint as endpoint_module
-from cameleer.model.endpoint import ChatReply, ChatRequest, Endpoint, EndpointFailure, FailureKind, Price
+from cameleer.model.endpoint import ChatReply, ChatRequest, Endpoint, Price
+from cameleer.model.replies import EndpointFailure, FailureKind
 
 KEY_ENV, KEY = "CAMELEER_TEST_KEY", "sk-test-1234567890"
 

@@ -12,7 +12,7 @@ from scripted_judge import ScriptedJudge, shown
 from cameleer.core.errors import UserError
 from cameleer.core.render import Renderer
 from cameleer.core.types import Message
-from cameleer.model.endpoint import ChatReply, ChatRequest, Endpoint, EndpointFailure, FailureKind
+from cameleer.model.endpoint import ChatReply, ChatRequest, Endpoint
 from cameleer.model.generate import LocalGenerator, Sampling
 from cameleer.model.judge import (
     CachedJudge,
@@ -23,6 +23,7 @@ from cameleer.model.judge import (
     ask_all,
     model_logprobs,
 )
+from cameleer.model.replies import EndpointFailure, FailureKind
 from cameleer.model.tiny import tiny_model, tiny_tokenizer
 
 

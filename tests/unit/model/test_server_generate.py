@@ -11,8 +11,9 @@ from ids_server import Chunks, cut_off, send, serving_ids
 from ids_server import sampling as answering
 
 from cameleer.core.errors import UserError
-from cameleer.model.endpoint import Endpoint, FailureKind
+from cameleer.model.endpoint import Endpoint
 from cameleer.model.generate import Completion, FinishReason, LocalGenerator, Sampling, generate
+from cameleer.model.replies import FailureKind
 from cameleer.model.server_generate import IncompleteError, ServerGenerator
 from cameleer.model.tiny import tiny_model
 

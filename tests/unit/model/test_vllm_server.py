@@ -12,8 +12,8 @@ import pytest
 
 from cameleer.core.errors import UserError
 from cameleer.model import server_guard, vllm_server
-from cameleer.model.endpoint import FailureKind
 from cameleer.model.generate import Sampling
+from cameleer.model.replies import FailureKind
 from cameleer.model.server_generate import IncompleteError
 from cameleer.model.vllm_server import PYTHON_ENV, VllmServer, find_python
 

@@ -36,6 +36,14 @@ def test_inputs_are_what_the_settings_need() -> None:
     assert (reference.kind, reference.reference) == (InputKind.MODEL, "sft")
 
 
+def test_none_by_name_unsets_what_is_set_by_default() -> None:
+    """TOML has no null. Where nothing is what the default is, the word is a value like another."""
+    table = {"value_model": "none", "max_grad_norm": "none", "reward": {"missing_end": "none"}, "reference": "none"}
+    config = RLVRConfig.parse(table, "rlvr")
+    assert config.value_model is None and config.max_grad_norm is None and config.reward.missing_end is None
+    assert config.reference == "none"
+
+
 @pytest.mark.parametrize(
     ("table", "words"),
     [

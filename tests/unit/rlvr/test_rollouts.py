@@ -90,6 +90,12 @@ def test_a_weight_without_problems_is_named() -> None:
         PromptOrder(prompts(("words", 2)), {"words-dev": 1.0}, seed=0)
 
 
+def test_problems_without_a_weight_are_named() -> None:
+    """They would be in the mixture and never be asked."""
+    with pytest.raises(UserError, match="there are problems of sums, words, which have no weight"):
+        PromptOrder(prompts(("if", 2), ("words", 2), ("sums", 2)), {"if": 1.0}, seed=0)
+
+
 def test_easy_problems_come_first_in_every_epoch() -> None:
     rank = [0.3, 0.1, 0.2]
     order = PromptOrder(prompts(("a", 3)), {}, seed=0, easy_first=rank)
@@ -105,7 +111,7 @@ def test_held_out_problems_are_not_trained_on() -> None:
 
 def test_prompts_are_what_sampling_starts_from() -> None:
     renderer = Renderer(tiny_tokenizer())  # type: ignore[arg-type]
-    (prompt,) = as_prompts(problems(1), renderer)
+    (prompt,) = as_prompts(problems(1), renderer, "problems")
     assert list(prompt.ids) == renderer.prompt(prompt.problem.messages)
     assert within([prompt], len(prompt.ids)) == [prompt] and within([prompt], len(prompt.ids) - 1) == []
 

@@ -5,7 +5,9 @@ import os
 import random
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,13 +22,16 @@ from cameleer.core.artifact import Outcome
 from cameleer.core.errors import UserError
 from cameleer.core.log import read_metrics
 from cameleer.core.training import LoraConfig
+from cameleer.core.types import Message
 from cameleer.model.load import save_model
 from cameleer.model.reward import new_reward_model
-from cameleer.model.tiny import tiny_tokenizer
+from cameleer.model.tiny import tiny_model, tiny_tokenizer
+from cameleer.rlvr import measure, update
 from cameleer.rlvr import train as rlvr
 from cameleer.rlvr.config import Difficulty, HeldOut, KeptModel, RewardConfig, RLVRConfig
 from cameleer.rlvr.metrics import TIMINGS
 from cameleer.rlvr.names import Correction, Objective, ObjectiveConfig
+from cameleer.rlvr.objective import Totals
 from cameleer.rlvr.rollouts import RolloutFiles
 
 PPO = GROUPS.model_copy(
@@ -117,8 +122,8 @@ def test_the_gap_shows_a_temperature_that_only_the_sampler_applies(
     assert line["sampler_gap"] > 0.1
 
 
-def test_a_second_mini_batch_moves_the_ratio_and_the_clip_acts(tmp_path: Path, inputs: dict[str, Path]) -> None:
-    """One mini-batch and one pass: the ratio is 1. A second pass at a large rate: tokens are clipped."""
+def test_a_second_pass_moves_the_ratio_and_the_clip_acts(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    """One pass: the ratio is 1. A second pass at a large rate: tokens are clipped."""
     once = steps(train(tmp_path / "once", inputs, num_steps=2))
     twice = steps(train(tmp_path / "twice", inputs, num_steps=2, num_passes=2))
     assert [line["clip_fraction"] for line in once] == [0.0, 0.0]
@@ -132,6 +137,13 @@ def test_every_prompt_is_asked_once_an_epoch(tmp_path: Path, inputs: dict[str, P
     assert [place for frame in asked for place in frame["place"]] == list(range(24))
     names = [name for frame in asked for name in frame["problem"]]
     assert len(set(names[:12])) == 12 and sorted(names[:12]) == sorted(names[12:]) and names[:12] != names[12:]
+
+
+def test_no_two_answers_share_their_draws(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    """At a rate of 0 a prompt of a second epoch is answered by the same weights, and otherwise."""
+    frames = rollouts(train(tmp_path / "out", inputs, learning_rate=1e-30))
+    answers = [tuple(ids) for frame in frames for ids in frame["ids"]]
+    assert len(answers) == 96 and len(set(answers)) > 90
 
 
 def test_rollouts_hold_what_was_sampled(tmp_path: Path, inputs: dict[str, Path]) -> None:
@@ -167,9 +179,12 @@ def test_the_budget_of_a_forward_pass_changes_nothing(tmp_path: Path, inputs: di
             assert line[key] == pytest.approx(expected[key], rel=1e-4, abs=1e-7), key
 
 
-def test_staleness_one_learns_from_the_second_latest(tmp_path: Path, inputs: dict[str, Path]) -> None:
+@pytest.mark.parametrize("correction", [Correction.NONE, Correction.TRUNCATE])
+def test_staleness_one_learns_from_the_second_latest(
+    tmp_path: Path, inputs: dict[str, Path], correction: Correction
+) -> None:
     """Rollouts of a step come from the weights before the last update, and their proximal policy is computed anew."""
-    folder = train(tmp_path / "out", inputs, max_staleness=1, objective=ObjectiveConfig(correction=Correction.TRUNCATE))
+    folder = train(tmp_path / "out", inputs, max_staleness=1, objective=ObjectiveConfig(correction=correction))
     assert [set(frame["weight_version"]) for frame in rollouts(folder)] == [{0}, {0}, {1}, {2}, {3}, {4}]
     lines = steps(folder)
     assert [line["staleness"] for line in lines] == [0, 1, 1, 1, 1, 1]
@@ -294,6 +309,41 @@ def test_answers_without_a_verdict_have_no_gradient(tmp_path: Path) -> None:
     assert rollouts(tmp_path / "out")[0]["reward"].is_null().all()
 
 
+def test_groups_that_teach_nothing_take_no_step(tmp_path: Path) -> None:
+    """No answer of eight tokens has a thousand words: all rewards are 0, and no weight moves."""
+    target = {"constraints": [{"id": "word_count", "kwargs": {"relation": "at least", "count": 1000}}]}
+    inputs = write_inputs(tmp_path, problems(16, target=target))
+    folder = train(tmp_path / "out", inputs, num_steps=2)
+    for line in steps(folder):
+        assert line["groups_with_variance"] == 0 and line["optimizer_steps"] == 0 and line["outcome/wrong"] == 16
+    before, after = weights(inputs["model"]), weights(folder)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_answers_that_teach_nothing_count_in_the_means(
+    tmp_path: Path, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their forward pass is saved; the loss is divided by all of the step's tokens."""
+    make, totals = update.policy_loss_function, list[Totals]()
+
+    def recorded(config: RLVRConfig, given: Totals, gaps: list[float]) -> Any:
+        totals.append(given)
+        return make(config, given, gaps)
+
+    monkeypatch.setattr(update, "policy_loss_function", recorded)
+    folder = train(tmp_path / "out", inputs, num_passes=2)
+    seen = 0
+    for line, frame, (first, second) in zip(
+        steps(folder), rollouts(folder), zip(totals[::2], totals[1::2], strict=True), strict=True
+    ):
+        lengths, advantages = frame["ids"].list.len(), frame["advantages"].list.first()
+        useful = lengths.filter(advantages != 0)
+        assert first == second and (first.num_tokens, first.num_sequences) == (lengths.sum(), 16)
+        assert line["num_trained_tokens"] == 2 * useful.sum()
+        seen += len(useful) < 16
+    assert seen, "every group had variance: nothing was tested"
+
+
 def test_some_answers_without_a_verdict_change_nothing_for_the_others(tmp_path: Path) -> None:
     """Half of the problems fail: their answers have no advantages, the others learn."""
     rows = [*problems(8), *problems(8, task="broken", target={"constraints": []})]
@@ -363,7 +413,8 @@ def test_ppo_learns_and_its_values_predict_returns(tmp_path: Path, inputs: dict[
     folder = train(tmp_path / "out", inputs, PPO, num_steps=16, prompts_per_step=16)
     lines = steps(folder)
     assert gain(lines, 4) > 0.2
-    assert lines[0]["value"] == 0.0 or abs(lines[0]["value"]) < abs(lines[-1]["value"])
+    off = [abs(line["value"] - line["return"]) for line in lines]
+    assert np.mean(off[-4:]) < 0.5 * off[0], "values come to the level of returns"
     assert lines[-1]["value_loss"] < lines[0]["value_loss"] and lines[0]["optimizer_steps"] == 4
     whitened = np.concatenate([np.concatenate(list(frame["advantages"])) for frame in rollouts(folder)[:1]])
     assert whitened.mean() == pytest.approx(0, abs=1e-9) and whitened.std() == pytest.approx(1, abs=1e-2)
@@ -419,6 +470,36 @@ def test_problems_of_suitable_difficulty_are_kept(tmp_path: Path, inputs: dict[s
     assert epoch == sorted(epoch, reverse=True)
 
 
+def test_problems_that_no_verdict_is_known_of_are_not_hard(tmp_path: Path) -> None:
+    """A verifier that fails on all answers to a problem: its pass rate is not 0 but unknown."""
+    rows = [*problems(8), *problems(4, task="broken", target={"constraints": []})]
+    difficulty = Difficulty(num_samples=2, pass_rate=(0.0, 1.0))
+    result = outcome(tmp_path / "out", write_inputs(tmp_path, rows), difficulty=difficulty, held_out=HeldOut())
+    assert (result.counts["train_problems"], result.counts["unmeasured"], result.counts["unsuitable"]) == (8, 4, 4)
+
+
+def test_pass_rates_go_on_where_they_were_stopped(
+    tmp_path: Path, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was measured before a stop is not asked again, and the rates are those of one go."""
+    changes = {"difficulty": Difficulty(num_samples=2), "held_out": HeldOut(), "num_steps": 1}
+    whole = (train(tmp_path / "whole", inputs, **changes) / "pass_rates.json").read_text()
+    sample, asked = rlvr.RolloutSource.sample, list[int]()
+
+    def counted(self: Any, prompts: Any, *rest: Any) -> Any:
+        asked.append(len(prompts))
+        if len(asked) == 3:
+            fail()
+        return sample(self, prompts, *rest)
+
+    monkeypatch.setattr(measure, "PROMPTS_PER_PART", 6)
+    monkeypatch.setattr(rlvr.RolloutSource, "sample", counted)
+    with pytest.raises(RuntimeError, match="stop here"):
+        train(tmp_path / "cut", inputs, **changes)
+    assert json.loads((train(tmp_path / "cut", inputs, **changes) / "pass_rates.json").read_text()) == json.loads(whole)
+    assert asked == [6, 6, 4, 4, 4], "two parts, the one that failed, its second try, and the step's four prompts"
+
+
 def test_a_planted_exploit_raises_the_alarm(tmp_path: Path) -> None:
     """The verifier in training counts words alone; the task, as held-out problems judge it, also asks for one word.
 
@@ -433,11 +514,11 @@ def test_a_planted_exploit_raises_the_alarm(tmp_path: Path) -> None:
     twins = zip(rows, problems(16, target=strictly), strict=True)
     strict = [told if row.id in names else row for row, told in twins]
     planted = write_inputs(tmp_path / "planted", strict)
-    changes = {"num_steps": 20, "held_out": held_out}
+    changes = {"num_steps": 24, "held_out": held_out}
     alarmed = outcome(tmp_path / "alarmed", planted, **changes).summary["alarms"]
     quiet = outcome(tmp_path / "quiet", honest, **changes).summary["alarms"]
     assert "reward_without_accuracy" in alarmed and "reward_without_accuracy" not in quiet
-    (line,) = [line for line in steps(tmp_path / "alarmed") if "reward_without_accuracy" in line.get("alarms", {})]
+    (line,) = [line for line in untimed(tmp_path / "alarmed") if "reward_without_accuracy" in line.get("alarms", {})]
     assert line["step"] <= 20
 
 
@@ -451,13 +532,53 @@ def test_an_unknown_verifier_names_its_problem(tmp_path: Path) -> None:
 
 
 def test_prompts_that_are_all_too_long(tmp_path: Path, inputs: dict[str, Path]) -> None:
-    with pytest.raises(UserError, match="no problems to train on: of 16, 16 have more than max_prompt_tokens = 5"):
+    with pytest.raises(UserError, match="no problems to train on: of 16, 16 have more than 5 tokens"):
         train(tmp_path / "out", inputs, max_prompt_tokens=5)
 
 
-def test_prompts_beyond_the_context_are_named(tmp_path: Path, inputs: dict[str, Path]) -> None:
-    with pytest.raises(UserError, match=r"sampling answers to words/\d+.*exceeds the model's context of 1024"):
-        train(tmp_path / "out", inputs, max_new_tokens=2048)
+def test_prompts_beyond_the_context_are_left_out_and_counted(tmp_path: Path) -> None:
+    """A context of 1,024 tokens leaves 1,016 beside answers of eight: the run does not end at a prompt of more."""
+    long = replace(problems(1, task="long")[0], messages=(Message("user", "Say it. " * 200),))
+    inputs = write_inputs(tmp_path, [*problems(7), long])
+    result = outcome(tmp_path / "out", inputs, num_steps=4)
+    assert (result.counts["problems"], result.counts["too_long"]) == (8, 1)
+    assert all((frame["task"] == "words").all() for frame in rollouts(tmp_path / "out"))
+    with pytest.raises(UserError, match="have more than -1024 tokens"):
+        train(tmp_path / "other", inputs, max_new_tokens=2048)
+
+
+def test_a_held_out_task_that_no_verifier_judges(
+    tmp_path: Path, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be measured as 0 at every step."""
+    task = SimpleNamespace(problems=lambda count, seed: problems(count, verifier="likelihood"))
+    monkeypatch.setattr(rlvr, "find_task", lambda name: task)
+    with pytest.raises(UserError, match=r"held_out: precise-if-dev: problem words/\d: Unknown verifier 'likelihood'"):
+        train(tmp_path / "out", inputs, held_out=HeldOut(tasks=("precise-if-dev",), num_items=4))
+
+
+def test_a_reference_with_other_tokens(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens(["<other>"])
+    save_model(tiny_model("llama"), tokenizer, tmp_path / "other")
+    given = {**inputs, "reference": tmp_path / "other"}
+    with pytest.raises(UserError, match="the reference reads texts as other tokens"):
+        train(tmp_path / "out", given, objective=ObjectiveConfig(kl_coefficient=0.1), reference="other")
+
+
+def test_a_loss_that_is_not_finite_is_named(
+    tmp_path: Path, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy_loss = update.policy_loss
+
+    def broken(*arguments: Any) -> Any:
+        loss, sums = policy_loss(*arguments)
+        return loss * float("nan"), sums
+
+    monkeypatch.setattr(update, "policy_loss", broken)
+    with pytest.raises(UserError, match="rlvr step 1: loss nan, gradient norm nan. Its rows: words/"):
+        train(tmp_path / "out", inputs)
+    assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
 def test_logits_that_are_not_finite_are_named(tmp_path: Path, inputs: dict[str, Path]) -> None:
