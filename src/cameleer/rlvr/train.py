@@ -10,7 +10,6 @@ A run that was killed anywhere goes on from the newest checkpoint. Answers that 
 and are learned from again; what was sampled in part is sampled again, the same. So the end is the same to the bit.
 """
 
-import math
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -85,7 +84,7 @@ class Setup:
     held_out: list[Prompt]
     order: PromptOrder
     num_steps: int
-    longest_prompt: float
+    longest_prompt: int
     counts: Counts
     log: MetricsLog | None = None
     history: list[StepSigns] = field(default_factory=list[StepSigns])
@@ -177,7 +176,7 @@ def prepare(config: RLVRConfig, stage: StageRun, world: World, pool: VerifierPoo
         chosen = of_suitable_difficulty(rates, config.difficulty)
         suitable = [trained[row] for row in chosen]
         _refuse_nothing(stage, len(suitable), len(every), num_too_long, longest)
-        ranks = [-rates[row] for row in chosen] if config.difficulty.easy_first else None
+        ranks = [-(rates[row] or 0.0) for row in chosen] if config.difficulty.easy_first else None
         order = PromptOrder(suitable, config.task_weights, stage.seed, ranks)
     steps = -(-order.num_prompts * config.num_epochs // config.prompts_per_step)
     return Setup(
@@ -197,13 +196,13 @@ def prepare(config: RLVRConfig, stage: StageRun, world: World, pool: VerifierPoo
     )
 
 
-def longest_prompt(config: RLVRConfig, stage: StageRun) -> float:
+def longest_prompt(config: RLVRConfig, stage: StageRun) -> int:
     """The most tokens of a prompt: as the recipe says, and so that the longest answer still fits the context."""
-    context = context_length(stage.inputs["model"])
-    return min(config.max_prompt_tokens, math.inf if context is None else context - config.max_new_tokens)
+    context, longest = context_length(stage.inputs["model"]), config.max_prompt_tokens
+    return longest if context is None else min(longest, context - config.max_new_tokens)
 
 
-def _refuse_nothing(stage: StageRun, num_left: int, num_all: int, num_too_long: int, longest: float) -> None:
+def _refuse_nothing(stage: StageRun, num_left: int, num_all: int, num_too_long: int, longest: int) -> None:
     if num_left == 0:
         raise UserError(
             f"{stage.inputs['problems']}: no problems to train on: of {num_all}, {num_too_long} have more than "
