@@ -3,7 +3,7 @@
 SmolLM2-135M is fine-tuned on all three and without each. The source of word problems must come out as `helps` on
 held-out word problems, the one that answers precise instructions with a refusal as `hurts` on held-out instructions.
 
-    .venv/bin/python benchmarks/ablation.py [--to FOLDER]        about 25 minutes on two cores
+    .venv/bin/python benchmarks/ablation.py [--to FOLDER]        about 20 minutes on two cores
 """
 
 import argparse

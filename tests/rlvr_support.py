@@ -4,12 +4,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
+import torch
+from safetensors.torch import load_file
+
+from cameleer.core.artifact import Outcome
+from cameleer.core.log import read_metrics
 from cameleer.core.problems import PROBLEMS
 from cameleer.core.stage import StageRun
 from cameleer.core.types import Message, Problem
 from cameleer.model.load import save_model
 from cameleer.model.tiny import TinyKind, tiny_model, tiny_tokenizer
+from cameleer.rlvr import train as rlvr
 from cameleer.rlvr.config import HeldOut, KeptModel, RewardConfig, RLVRConfig
+from cameleer.rlvr.metrics import TIMINGS
 from cameleer.rlvr.names import Objective, ObjectiveConfig
 
 TARGET = {"constraints": [{"id": "word_count", "kwargs": {"relation": "at least", "count": 3}}]}
@@ -57,3 +66,44 @@ def write_inputs(folder: Path, rows: Sequence[Problem] | None = None, kind: Tiny
 def rlvr_stage(folder: Path, inputs: dict[str, Path], seed: int = 3) -> StageRun:
     folder.mkdir(parents=True, exist_ok=True)
     return StageRun("rlvr", folder, inputs, "model", seed)
+
+
+def train(folder: Path, inputs: dict[str, Path], config: RLVRConfig = GROUPS, **changes: Any) -> Path:
+    outcome(folder, inputs, config, **changes)
+    return folder
+
+
+def outcome(folder: Path, inputs: dict[str, Path], config: RLVRConfig = GROUPS, **changes: Any) -> Outcome:
+    return rlvr.run(config.model_copy(update=changes), rlvr_stage(folder, inputs))
+
+
+def steps(folder: Path) -> list[dict[str, Any]]:
+    return [line for line in untimed(folder) if "held_out" not in line]
+
+
+def untimed(folder: Path) -> list[dict[str, Any]]:
+    lines = read_metrics(folder / "metrics.jsonl")
+    return [{key: value for key, value in line.items() if not key.endswith(TIMINGS)} for line in lines]
+
+
+def gain(lines: list[dict[str, Any]], window: int) -> float:
+    """By how much the pass rate of the last steps is above that of the first."""
+    rates = [line["pass_rate"] for line in lines]
+    return float(np.mean(rates[-window:]) - np.mean(rates[:window]))
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def rollouts(folder: Path) -> list[pl.DataFrame]:
+    return [pl.read_parquet(file) for file in sorted((folder / "rollouts").glob("step-*.parquet"))]
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Weights, rollouts with verdicts and advantages, and metrics, to the bit."""
+    ours, theirs = weights(one), weights(other)
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert len(rollouts(one)) == len(rollouts(other)) > 0
+    assert all(a.equals(b, null_equal=True) for a, b in zip(rollouts(one), rollouts(other), strict=True))
+    assert untimed(one) == untimed(other)

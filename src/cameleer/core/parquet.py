@@ -9,14 +9,14 @@ import pyarrow.parquet as pq
 
 from cameleer.core.errors import UserError
 
-MAGIC = b"PAR1"
+PARQUET_MAGIC = b"PAR1"
 ROWS_PER_READ = 1024
 
 
 def is_parquet(path: Path) -> bool:
     """Whether a file begins as Parquet does, whatever its name is."""
     with path.open("rb") as file:
-        return file.read(len(MAGIC)) == MAGIC
+        return file.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC
 
 
 def parquet_rows(path: Path, where: str) -> Iterator[dict[str, Any]]:

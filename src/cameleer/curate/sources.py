@@ -25,8 +25,7 @@ import pyarrow.parquet as pq
 from cameleer.core.errors import UserError
 from cameleer.core.hub import open_split
 from cameleer.core.mixture import MIXTURE
-from cameleer.core.parquet import MAGIC as PARQUET
-from cameleer.core.parquet import ROWS_PER_READ
+from cameleer.core.parquet import PARQUET_MAGIC, ROWS_PER_READ
 from cameleer.core.types import Message, Problem
 from cameleer.curate.config import Source
 from cameleer.curate.json_array import ArrayError, array_items
@@ -128,14 +127,14 @@ def _open_file(source: Source, path: Path) -> OpenSource:
     try:
         size = path.stat().st_size
         with path.open("rb") as raw:
-            magic = raw.read(len(PARQUET))
+            magic = raw.read(len(PARQUET_MAGIC))
     except FileNotFoundError:
         raise UserError(f"{where}: no such file.") from None
     except OSError as failure:
         raise UserError(f"{where}: cannot be read: {failure.strerror}.") from None
     if size == 0:
         raise UserError(f"{where}: the file is empty.")
-    if magic == PARQUET:
+    if magic == PARQUET_MAGIC:
         return _open_parquet(source, path, where)
     # Progress in whole megabytes of the file as it is stored, which is known before it is read, compressed or not.
     return OpenSource(where, _read_json(path, where), size // 1_000_000 + 1, "MB", license=source.license)

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from cameleer.core.errors import UserError
 from cameleer.core.render import Renderer
-from cameleer.model.load import SEGMENTS, load_model
+from cameleer.model.load import SEGMENTS, context_length, load_model
 from cameleer.model.policy import Policy
 from cameleer.model.rows import FinishReason
 from cameleer.model.sampling import Sampling
@@ -75,8 +75,8 @@ class LocalGenerator:
 
     @property
     def context_length(self) -> int | None:
-        """The most tokens that prompt and completion may have together; None for a model that states no limit."""
-        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        """See `cameleer.model.load.context_length`."""
+        return context_length(self.model.config)
 
     def stream(
         self, prompts: Sequence[Sequence[int]], sampling: Sampling, names: Sequence[str] | None = None

@@ -9,7 +9,14 @@ from typing import Any, cast
 
 import torch
 from peft import PeftModel
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from transformers.utils import logging as transformers_logging
 
@@ -92,9 +99,9 @@ def load_model(
     return model.to(device).eval()
 
 
-def context_length(folder: Path | str) -> int | None:
-    """The most tokens that a model reads at once; None for one that states no limit."""
-    return getattr(AutoConfig.from_pretrained(folder).get_text_config(), "max_position_embeddings", None)
+def context_length(config: PretrainedConfig) -> int | None:
+    """The most tokens that prompt and completion may have together; None for a model that states no limit."""
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def check_same_tokens(renderer: Renderer, folder: Path, chat_template: ChatTemplate, what: str, model: Path) -> None:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from cameleer.core.artifact import read_manifest
 from cameleer.core.errors import UserError
-from cameleer.core.parquet import MAGIC as PARQUET
+from cameleer.core.parquet import PARQUET_MAGIC
 from cameleer.core.prompt_range import share_of
 from cameleer.core.recipe import Recipe, Stage
 from cameleer.core.web import copy_of, is_address
@@ -190,8 +190,8 @@ def _file(recipe: Recipe, reference: str, notes: list[str]) -> tuple[int | None,
         notes.append(f"{path.name}: not fetched yet; {ROW_BYTES} bytes a row")
         return None, ROW_BYTES
     with path.open("rb") as raw:
-        magic = raw.read(4)
-    if magic == PARQUET:
+        magic = raw.read(len(PARQUET_MAGIC))
+    if magic == PARQUET_MAGIC:
         try:
             metadata = pq.read_metadata(path)
         except pa.ArrowException as failure:

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 
 from cameleer.core.artifact import CHECKPOINTS, METRICS, Outcome
 from cameleer.core.errors import UserError
@@ -54,6 +54,8 @@ from cameleer.train.interrupt import Interrupt
 from cameleer.train.learner import Learner, compute_dtype, with_options
 from cameleer.verify.pool import VerifierPool
 from cameleer.verify.sandbox.run import announce_protections
+
+CPU_OUT_OF_MEMORY = "can't allocate memory"
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,7 @@ def prepare(config: RLVRConfig, stage: StageRun, world: World, pool: VerifierPoo
 
 def longest_prompt(config: RLVRConfig, stage: StageRun) -> int:
     """The most tokens of a prompt: as the recipe says, and so that the longest answer still fits the context."""
-    context, longest = context_length(stage.inputs["model"]), config.max_prompt_tokens
+    context, longest = context_length(AutoConfig.from_pretrained(stage.inputs["model"])), config.max_prompt_tokens
     return longest if context is None else min(longest, context - config.max_new_tokens)
 
 
@@ -426,7 +428,8 @@ def memory_named(stage: StageRun) -> Generator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as failure:
-        if type(failure) is RuntimeError and "can't allocate memory" not in str(failure):
+        # A CPU's allocator has no error of its own.
+        if not isinstance(failure, torch.OutOfMemoryError | MemoryError) and CPU_OUT_OF_MEMORY not in str(failure):
             raise
         raise UserError(
             f"{stage.name}: out of memory: {failure}",

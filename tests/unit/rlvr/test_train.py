@@ -1,38 +1,29 @@
-"""The loop on a tiny model: what it writes, that it is on policy, that it resumes exactly, what it refuses."""
+"""The loop on a tiny model: what it writes, that it is on policy, that it resumes exactly."""
 
-import json
 import os
 import random
 import signal
 import time
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pytest
 import torch
-from rlvr_support import GROUPS, TARGET, problems, rlvr_stage, write_inputs
-from safetensors.torch import load_file, save_file
+from rlvr_support import GROUPS, assert_same_run, gain, outcome, problems, rollouts, steps, train, weights, write_inputs
 from transformers import AutoModelForCausalLM
 
-from cameleer.core.artifact import Outcome
 from cameleer.core.errors import UserError
 from cameleer.core.log import read_metrics
 from cameleer.core.training import LoraConfig
-from cameleer.core.types import Message
 from cameleer.model.load import save_model
 from cameleer.model.reward import new_reward_model
-from cameleer.model.tiny import tiny_model, tiny_tokenizer
-from cameleer.rlvr import measure, update
+from cameleer.model.tiny import tiny_tokenizer
 from cameleer.rlvr import train as rlvr
-from cameleer.rlvr.config import Difficulty, HeldOut, KeptModel, RewardConfig, RLVRConfig
-from cameleer.rlvr.metrics import TIMINGS
+from cameleer.rlvr import update
+from cameleer.rlvr.config import HeldOut, RewardConfig, RLVRConfig
 from cameleer.rlvr.names import Correction, Objective, ObjectiveConfig
 from cameleer.rlvr.objective import Totals
-from cameleer.rlvr.rollouts import RolloutFiles
 
 PPO = GROUPS.model_copy(
     update={
@@ -46,52 +37,6 @@ PPO = GROUPS.model_copy(
         "value_model": None,
     }
 )
-
-
-def train(folder: Path, inputs: dict[str, Path], config: RLVRConfig = GROUPS, **changes: Any) -> Path:
-    outcome(folder, inputs, config, **changes)
-    return folder
-
-
-def outcome(folder: Path, inputs: dict[str, Path], config: RLVRConfig = GROUPS, **changes: Any) -> Outcome:
-    return rlvr.run(config.model_copy(update=changes), rlvr_stage(folder, inputs))
-
-
-def steps(folder: Path) -> list[dict[str, Any]]:
-    return [line for line in untimed(folder) if "held_out" not in line]
-
-
-def untimed(folder: Path) -> list[dict[str, Any]]:
-    lines = read_metrics(folder / "metrics.jsonl")
-    return [{key: value for key, value in line.items() if not key.endswith(TIMINGS)} for line in lines]
-
-
-def gain(lines: list[dict[str, Any]], window: int) -> float:
-    """By how much the pass rate of the last steps is above that of the first."""
-    rates = [line["pass_rate"] for line in lines]
-    return float(np.mean(rates[-window:]) - np.mean(rates[:window]))
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model.safetensors")
-
-
-def rollouts(folder: Path) -> list[pl.DataFrame]:
-    return [pl.read_parquet(file) for file in sorted((folder / "rollouts").glob("step-*.parquet"))]
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    """Weights, rollouts with verdicts and advantages, and metrics, to the bit."""
-    ours, theirs = weights(one), weights(other)
-    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert len(rollouts(one)) == len(rollouts(other)) > 0
-    assert all(a.equals(b, null_equal=True) for a, b in zip(rollouts(one), rollouts(other), strict=True))
-    assert untimed(one) == untimed(other)
-
-
-@pytest.fixture
-def inputs(tmp_path: Path) -> dict[str, Path]:
-    return write_inputs(tmp_path)
 
 
 def test_it_learns_and_saves_a_plain_model(tmp_path: Path, inputs: dict[str, Path]) -> None:
@@ -140,7 +85,7 @@ def test_every_prompt_is_asked_once_an_epoch(tmp_path: Path, inputs: dict[str, P
 
 
 def test_no_two_answers_share_their_draws(tmp_path: Path, inputs: dict[str, Path]) -> None:
-    """At a rate of 0 a prompt of a second epoch is answered by the same weights, and otherwise."""
+    """At next to no rate a prompt of a second epoch is answered by the same weights, and otherwise."""
     frames = rollouts(train(tmp_path / "out", inputs, learning_rate=1e-30))
     answers = [tuple(ids) for frame in frames for ids in frame["ids"]]
     assert len(answers) == 96 and len(set(answers)) > 90
@@ -305,6 +250,7 @@ def test_answers_without_a_verdict_have_no_gradient(tmp_path: Path) -> None:
     assert all(torch.equal(before[name], after[name]) for name in before)
     for line in steps(tmp_path / "out"):
         assert line["outcome/error"] == 16 and line["optimizer_steps"] == 0
+    assert result.summary["held_out"] is None, "not known, and not 0"
     assert set(result.summary["alarms"]) == {"verifier"} and "step 5" in result.summary["alarms"]["verifier"]
     assert rollouts(tmp_path / "out")[0]["reward"].is_null().all()
 
@@ -432,169 +378,3 @@ def test_an_answer_without_end_gets_its_own_reward(tmp_path: Path, inputs: dict[
     (frame,) = rollouts(train(tmp_path / "out", inputs, num_steps=1, reward=RewardConfig(missing_end=-10.0)))
     cut = frame.filter(~frame["ended"])
     assert len(cut) and set(cut["reward"]) == {-10.0}
-
-
-# --- what is measured ---
-
-
-def test_the_best_weights_are_saved(tmp_path: Path, inputs: dict[str, Path]) -> None:
-    """Of two runs that differ in what they keep, the one with `best` exports the weights of its best measurement."""
-    held_out = HeldOut(num_problems=4, every=1)
-    best = outcome(tmp_path / "best", inputs, held_out=held_out)
-    last = outcome(tmp_path / "last", inputs, held_out=held_out.model_copy(update={"keep": KeptModel.LAST}))
-    accuracies = [line["held_out"] for line in untimed(tmp_path / "best") if "held_out" in line]
-    assert best.summary["held_out"] == max(accuracies) and last.summary["held_out"] == accuracies[-1]
-    kept = best.summary["kept_step"]
-    assert accuracies.index(max(accuracies)) == kept < 6 == last.summary["kept_step"]
-    stopped = train(tmp_path / "stopped", inputs, held_out=HeldOut(num_problems=4, keep=KeptModel.LAST), num_steps=kept)
-    assert all(torch.equal(weights(stopped)[name], each) for name, each in weights(tmp_path / "best").items())
-
-
-def test_a_measurement_has_its_interval(tmp_path: Path, inputs: dict[str, Path]) -> None:
-    folder = train(
-        tmp_path / "out", inputs, num_steps=1, held_out=HeldOut(num_problems=4, tasks=("precise-if-dev",), num_items=6)
-    )
-    first = untimed(folder)[0]
-    assert first["held_out"] == (first["held_out/words"] + first["held_out/precise-if-dev"]) / 2
-    assert first["held_out_low/words"] <= first["held_out/words"] <= first["held_out_high/words"]
-
-
-def test_problems_of_suitable_difficulty_are_kept(tmp_path: Path, inputs: dict[str, Path]) -> None:
-    difficulty = Difficulty(num_samples=4, pass_rate=(0.25, 0.75), easy_first=True)
-    folder = train(tmp_path / "out", inputs, difficulty=difficulty, held_out=HeldOut(), num_steps=2)
-    rates: dict[str, float] = json.loads((folder / "pass_rates.json").read_text())
-    asked = [name for frame in rollouts(folder) for name in frame.group_by("place").first().sort("place")["problem"]]
-    suitable = [name for name, rate in rates.items() if 0.25 <= rate <= 0.75]
-    assert 0 < len(suitable) < 16 and set(asked) <= set(suitable)
-    epoch = [rates[name] for name in asked[: len(suitable)]]
-    assert epoch == sorted(epoch, reverse=True)
-
-
-def test_problems_that_no_verdict_is_known_of_are_not_hard(tmp_path: Path) -> None:
-    """A verifier that fails on all answers to a problem: its pass rate is not 0 but unknown."""
-    rows = [*problems(8), *problems(4, task="broken", target={"constraints": []})]
-    difficulty = Difficulty(num_samples=2, pass_rate=(0.0, 1.0))
-    result = outcome(tmp_path / "out", write_inputs(tmp_path, rows), difficulty=difficulty, held_out=HeldOut())
-    assert (result.counts["train_problems"], result.counts["unmeasured"], result.counts["unsuitable"]) == (8, 4, 4)
-
-
-def test_pass_rates_go_on_where_they_were_stopped(
-    tmp_path: Path, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What was measured before a stop is not asked again, and the rates are those of one go."""
-    changes = {"difficulty": Difficulty(num_samples=2), "held_out": HeldOut(), "num_steps": 1}
-    whole = (train(tmp_path / "whole", inputs, **changes) / "pass_rates.json").read_text()
-    sample, asked = rlvr.RolloutSource.sample, list[int]()
-
-    def counted(self: Any, prompts: Any, *rest: Any) -> Any:
-        asked.append(len(prompts))
-        if len(asked) == 3:
-            fail()
-        return sample(self, prompts, *rest)
-
-    monkeypatch.setattr(measure, "PROMPTS_PER_PART", 6)
-    monkeypatch.setattr(rlvr.RolloutSource, "sample", counted)
-    with pytest.raises(RuntimeError, match="stop here"):
-        train(tmp_path / "cut", inputs, **changes)
-    assert json.loads((train(tmp_path / "cut", inputs, **changes) / "pass_rates.json").read_text()) == json.loads(whole)
-    assert asked == [6, 6, 4, 4, 4], "two parts, the one that failed, its second try, and the step's four prompts"
-
-
-def test_a_planted_exploit_raises_the_alarm(tmp_path: Path) -> None:
-    """The verifier in training counts words alone; the task, as held-out problems judge it, also asks for one word.
-
-    The alarm comes within 20 steps. Where both are judged alike there is none.
-    """
-    strictly = {"constraints": [*TARGET["constraints"], {"id": "starts_with", "kwargs": {"phrase": "About"}}]}
-    rows = problems(16)
-    honest = write_inputs(tmp_path / "honest", rows)
-    held_out = HeldOut(num_problems=4, every=2)
-    chosen = rlvr.hold_out([rlvr.Prompt(row, ()) for row in rows], 4, seed=3)[1]
-    names = {prompt.problem.id for prompt in chosen}
-    twins = zip(rows, problems(16, target=strictly), strict=True)
-    strict = [told if row.id in names else row for row, told in twins]
-    planted = write_inputs(tmp_path / "planted", strict)
-    changes = {"num_steps": 24, "held_out": held_out}
-    alarmed = outcome(tmp_path / "alarmed", planted, **changes).summary["alarms"]
-    quiet = outcome(tmp_path / "quiet", honest, **changes).summary["alarms"]
-    assert "reward_without_accuracy" in alarmed and "reward_without_accuracy" not in quiet
-    (line,) = [line for line in untimed(tmp_path / "alarmed") if "reward_without_accuracy" in line.get("alarms", {})]
-    assert line["step"] <= 20
-
-
-# --- what is refused ---
-
-
-def test_an_unknown_verifier_names_its_problem(tmp_path: Path) -> None:
-    inputs = write_inputs(tmp_path, problems(4, verifier="constraint"))
-    with pytest.raises(UserError, match=r"problem words/\d: Unknown verifier 'constraint'. Did you mean 'constraints'"):
-        train(tmp_path / "out", inputs)
-
-
-def test_prompts_that_are_all_too_long(tmp_path: Path, inputs: dict[str, Path]) -> None:
-    with pytest.raises(UserError, match="no problems to train on: of 16, 16 have more than 5 tokens"):
-        train(tmp_path / "out", inputs, max_prompt_tokens=5)
-
-
-def test_prompts_beyond_the_context_are_left_out_and_counted(tmp_path: Path) -> None:
-    """A context of 1,024 tokens leaves 1,016 beside answers of eight: the run does not end at a prompt of more."""
-    long = replace(problems(1, task="long")[0], messages=(Message("user", "Say it. " * 200),))
-    inputs = write_inputs(tmp_path, [*problems(7), long])
-    result = outcome(tmp_path / "out", inputs, num_steps=4)
-    assert (result.counts["problems"], result.counts["too_long"]) == (8, 1)
-    assert all((frame["task"] == "words").all() for frame in rollouts(tmp_path / "out"))
-    with pytest.raises(UserError, match="have more than -1024 tokens"):
-        train(tmp_path / "other", inputs, max_new_tokens=2048)
-
-
-def test_a_held_out_task_that_no_verifier_judges(
-    tmp_path: Path, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It would be measured as 0 at every step."""
-    task = SimpleNamespace(problems=lambda count, seed: problems(count, verifier="likelihood"))
-    monkeypatch.setattr(rlvr, "find_task", lambda name: task)
-    with pytest.raises(UserError, match=r"held_out: precise-if-dev: problem words/\d: Unknown verifier 'likelihood'"):
-        train(tmp_path / "out", inputs, held_out=HeldOut(tasks=("precise-if-dev",), num_items=4))
-
-
-def test_a_reference_with_other_tokens(tmp_path: Path, inputs: dict[str, Path]) -> None:
-    tokenizer = tiny_tokenizer()
-    tokenizer.add_tokens(["<other>"])
-    save_model(tiny_model("llama"), tokenizer, tmp_path / "other")
-    given = {**inputs, "reference": tmp_path / "other"}
-    with pytest.raises(UserError, match="the reference reads texts as other tokens"):
-        train(tmp_path / "out", given, objective=ObjectiveConfig(kl_coefficient=0.1), reference="other")
-
-
-def test_a_loss_that_is_not_finite_is_named(
-    tmp_path: Path, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    policy_loss = update.policy_loss
-
-    def broken(*arguments: Any) -> Any:
-        loss, sums = policy_loss(*arguments)
-        return loss * float("nan"), sums
-
-    monkeypatch.setattr(update, "policy_loss", broken)
-    with pytest.raises(UserError, match=r"rlvr step 1: loss nan, gradient norm nan\. Its rows: words/"):
-        train(tmp_path / "out", inputs)
-    assert not (tmp_path / "out" / "model.safetensors").exists()
-
-
-def test_logits_that_are_not_finite_are_named(tmp_path: Path, inputs: dict[str, Path]) -> None:
-    path = inputs["model"] / "model.safetensors"
-    broken = weights(inputs["model"])
-    next(iter(broken.values()))[:] = float("nan")
-    save_file(broken, path, {"format": "pt"})
-    with pytest.raises(UserError, match=r"sampling answers to words/\d+.*not finite"):
-        train(tmp_path / "out", inputs)
-    assert not (tmp_path / "out" / "model.safetensors").exists()
-
-
-def test_a_damaged_file_of_rollouts_is_named(tmp_path: Path, inputs: dict[str, Path]) -> None:
-    files = RolloutFiles(tmp_path / "out" / "rollouts")
-    train(tmp_path / "out", inputs, num_steps=1)
-    path = tmp_path / "out" / "rollouts" / "step-000001.parquet"
-    path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(UserError, match=r"step-000001.parquet: not a readable Parquet file"):
-        files.read(0)
