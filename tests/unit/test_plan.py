@@ -195,11 +195,11 @@ def test_one_cpu_holds_sixteen_bytes_a_weight_and_ranks_share_them() -> None:
     states = ("weights", "gradients", "optimizer")
     alone = training_memory(shape, SFTConfig(), CPU, step)
     assert sum(alone.parts[name] for name in states) == 16 * shape.weights
-    assert "gathered" not in alone.parts and alone.loading == 0
+    assert "gathered" not in alone.parts and alone.host == 0
     eight = training_memory(shape, SFTConfig(), make_machine("h100", 8, 2.5), step)
     assert sum(eight.parts[name] for name in states) == 2 * shape.weights
     assert eight.parts["gathered"] > 2 * shape.table_weights
-    assert eight.loading > 4 * shape.weights, "each rank loads the whole model in fp32 before it is sharded"
+    assert eight.host == 6 * shape.weights, "rank 0 alone reads fp32, and writes bf16"
 
 
 def test_adapters_are_counted_as_peft_makes_them() -> None:

@@ -30,7 +30,7 @@ from cameleer.dpo.loss import Answers, Result
 from cameleer.model.load import check_same_tokens, load_model, load_renderer, stored_dtype
 from cameleer.model.policy import Policy
 from cameleer.train.accumulate import LossFunction, Sums, split_step
-from cameleer.train.distributed import World, current_world, in_launch, shard, start_ranks
+from cameleer.train.distributed import World, current_world, in_launch, sharded, start_ranks
 from cameleer.train.interrupt import Interrupt
 from cameleer.train.layout import Batch, StepPlan, Tree, collate, tree_size
 from cameleer.train.learner import Learner, compute_dtype, policy_learner
@@ -240,9 +240,8 @@ def frozen(config: DPOConfig, stage: StageRun, world: World, renderer: Renderer,
 
     def load() -> Policy:
         if not loaded:
-            policy = Policy(load_model(folder, torch.float32, world.device)).eval()
-            shard(policy, world, dtype)
-            loaded.append(policy)
+            policy = sharded(lambda device: Policy(load_model(folder, dtype, device)), world, dtype)
+            loaded.append(policy.eval())
         return loaded[0]
 
     return Reference(folder, load, dtype, config.tokens_per_batch)

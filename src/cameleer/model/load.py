@@ -78,7 +78,7 @@ def load_model(
 
     `attention` is a name that transformers knows: "segments" (this package's, which needs `segments=` in each forward),
     "sdpa", "eager", … Raises UserError for an encoder-decoder or another kind of model, and for a checkpoint that
-    leaves weights of the model unset, which transformers would fill at random.
+    leaves weights of the model unset, which transformers would fill at random. On the "meta" device nothing is read.
     """
     config = AutoConfig.from_pretrained(folder)
     if config.is_encoder_decoder:
@@ -88,6 +88,8 @@ def load_model(
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise UserError(f"{folder}: transformers has no causal language model of type {config.model_type}.")
     loader: Any = AutoModelForCausalLM
+    if torch.device(device).type == "meta":
+        return without_weights(loader, config, dtype, attention)
     with bars_on_terminals_only():
         model, report = loader.from_pretrained(
             folder, dtype=dtype, attn_implementation=attention, output_loading_info=True
@@ -97,6 +99,13 @@ def load_model(
         shown = ", ".join(unset[:3]) + (", …" if len(unset) > 3 else "")
         raise UserError(f"{folder}: weights and config disagree: {len(unset)} missing or of another shape: {shown}.")
     return model.to(device).eval()
+
+
+def without_weights(loader: Any, config: PretrainedConfig, dtype: torch.dtype, attention: str) -> PreTrainedModel:
+    """What `loader`, one of transformers' auto classes, makes of a config, on the meta device, in eval mode."""
+    with torch.device("meta"):
+        model: PreTrainedModel = loader.from_config(config, dtype=dtype, attn_implementation=attention)
+    return model.eval()
 
 
 def context_length(config: PretrainedConfig) -> int | None:

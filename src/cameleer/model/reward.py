@@ -21,7 +21,7 @@ from cameleer.core.errors import UserError
 from cameleer.core.render import Renderer
 from cameleer.core.types import Conversation
 from cameleer.model.generate import Completion, FinishReason, Generator, Sampling, generate
-from cameleer.model.load import SEGMENTS, quiet_loading
+from cameleer.model.load import SEGMENTS, quiet_loading, without_weights
 from cameleer.model.policy import SegmentModel, Tokens
 from cameleer.model.segments import Segments
 
@@ -73,7 +73,7 @@ def new_reward_model(folder: Path | str, seed: int, device: torch.device | str =
 
     The head is drawn from N(0, 1 / (D + 1)) under `seed` (Tülu 3 report, §5.4.1, after Stiennon et al. 2020).
     """
-    model, report = _load_classifier(folder, torch.float32, num_labels=1)
+    model, report = _load_classifier(folder, torch.float32, device, num_labels=1)
     unset = set(report["missing_keys"]) - {f"{HEAD}.weight"}
     if unset:
         raise UserError(f"{folder}: weights and config disagree: {', '.join(sorted(unset)[:3])} are missing.")
@@ -81,7 +81,7 @@ def new_reward_model(folder: Path | str, seed: int, device: torch.device | str =
     spread = 1 / math.sqrt(weight.shape[1] + 1)
     with torch.no_grad():
         weight.copy_(torch.empty(weight.shape).normal_(0, spread, generator=torch.Generator().manual_seed(seed)))
-    return cast(PreTrainedModel, nn.Module.to(model, torch.device(device)))
+    return model
 
 
 def load_reward_model(
@@ -91,23 +91,29 @@ def load_reward_model(
     labels = AutoConfig.from_pretrained(folder).num_labels
     if labels != 1:
         raise UserError(f"{folder}: no reward model: it has {labels} labels, a reward model one.")
-    model, report = _load_classifier(folder, dtype)
+    model, report = _load_classifier(folder, dtype, device)
     if report["missing_keys"] or report["mismatched_keys"]:
         missing = ", ".join(sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))[:3])
         raise UserError(f"{folder}: no reward model: {missing} missing or of another shape.", "Train one: stage rm.")
-    return cast(PreTrainedModel, nn.Module.to(model, torch.device(device)))
+    return model
 
 
-def _load_classifier(folder: Path | str, dtype: torch.dtype, **changes: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
+def _load_classifier(
+    folder: Path | str, dtype: torch.dtype, device: torch.device | str, **changes: Any
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """The classifier in eval mode, and what its checkpoint lacks; on the "meta" device nothing is read."""
     loader: Any = AutoModelForSequenceClassification
     with quiet_loading():
         try:
+            if torch.device(device).type == "meta":
+                config = AutoConfig.from_pretrained(folder, **changes)
+                return without_weights(loader, config, dtype, SEGMENTS), {"missing_keys": [], "mismatched_keys": []}
             model, report = loader.from_pretrained(
                 folder, dtype=dtype, attn_implementation=SEGMENTS, output_loading_info=True, **changes
             )
         except ValueError as failure:
             raise UserError(f"{folder}: transformers has no sequence classifier for it: {failure}") from None
-    return model.eval(), report
+    return nn.Module.to(model, torch.device(device)).eval(), report
 
 
 def set_padding(model: PreTrainedModel, renderer: Renderer) -> None:

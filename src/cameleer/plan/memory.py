@@ -13,8 +13,9 @@
                  CPU's sampling packs is gone before a step of reinforcement learning trains, which takes more
     runtime      libraries, on a GPU the context
 
-While loading each rank has the whole model in fp32 before it is sharded: 4 N. The peak is the larger of both moments.
-On a CPU these are resident pages of the process; the weights' file is mapped, and its pages become the weights'.
+Weights that are sharded are read by rank 0 alone, into its host's memory, and gathered there to be saved: 4 N in fp32
+and 2 N for the bf16 that is written. On a CPU the parts are resident pages of the process; the weights' file is mapped,
+and its pages become the weights'.
 """
 
 from collections.abc import Mapping
@@ -27,19 +28,19 @@ from cameleer.plan.shapes import Shape
 GIB = 2**30
 CHUNK_BYTES = 96 << 20
 """`cameleer.model.logprobs` holds no more logits in fp32; a test keeps the two equal."""
-FP32 = 4
+FP32, BF16 = 4, 2
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of one device by part; `loading` is a moment of its own."""
+    """Bytes of one device by part; and of rank 0's host while sharded weights are read or saved."""
 
     parts: Mapping[str, float] = field(default_factory=dict[str, float])
-    loading: float = 0.0
+    host: float = 0.0
 
     @property
     def peak(self) -> float:
-        return max(sum(self.parts.values()), self.loading)
+        return sum(self.parts.values())
 
     @property
     def peak_gib(self) -> float:
@@ -74,8 +75,8 @@ def training_memory(
         "runtime": device.runtime_gib * GIB,
     }
     is_sharded = ranks > 1 or device.width < FP32
-    loading = FP32 * shape.weights + device.runtime_gib * GIB if is_sharded else 0.0
-    return Memory({name: size for name, size in parts.items() if size}, loading)
+    host = (FP32 + BF16) * shape.weights if is_sharded else 0.0
+    return Memory({name: size for name, size in parts.items() if size}, host)
 
 
 def lora_weights(shape: Shape, config: TrainingConfig) -> int:

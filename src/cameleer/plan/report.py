@@ -160,10 +160,10 @@ def _memory_words(plan: Plan, stage: StagePlan) -> Text:
 def _memory(plan: Plan) -> Table:
     shown = [stage for stage in plan.stages if stage.memory.parts]
     names = list(dict.fromkeys(name for stage in shown for name in stage.memory.parts))
-    table = _table("memory of a device in GiB", (*names, "sum", "while loading"))
+    table = _table("memory of a device in GiB", (*names, "sum", "rank 0's host"))
     for stage in shown:
         parts = [stage.memory.parts.get(name, 0) for name in names]
-        sizes = [*parts, sum(parts), stage.memory.loading]
+        sizes = [*parts, sum(parts), stage.memory.host]
         table.add_row(stage.name, *(f"{size / GIB:.1f}" if size else "" for size in sizes))
     return table
 
@@ -233,7 +233,8 @@ def _stage_json(plan: Plan, stage: StagePlan) -> dict[str, Any]:
         "working_devices": stage.devices,
         "device_hours": hours,
         "dollars": hours * plan.machine.price,
-        "memory_bytes": {**stage.memory.parts, "loading": stage.memory.loading, "peak": stage.memory.peak},
+        "memory_bytes": {**stage.memory.parts, "peak": stage.memory.peak},
+        "host_memory_bytes": stage.memory.host,
         "fits": plan.fits(stage),
         "artifact_bytes": stage.artifact_bytes,
         "checkpoint_bytes": stage.checkpoint_bytes,

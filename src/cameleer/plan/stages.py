@@ -331,7 +331,7 @@ def _others(
     if ranks > 1 or device.width < FP32:
         found["sampling copy"] = device.width * shape.weights
     if config.uses_reference:
-        found["reference"] = FP32 * shape.weights / ranks
+        found["reference"] = device.width * shape.weights / ranks
     if value is not None:
         found["value model"] = 4 * FP32 * value.weights / ranks
     return found

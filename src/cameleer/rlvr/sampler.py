@@ -5,7 +5,7 @@ in the dtype that training computes in, and follows after every step.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
@@ -13,7 +13,7 @@ from cameleer.core.render import Renderer
 from cameleer.model.generate import MEMORY_GIB, LocalGenerator
 from cameleer.rlvr.config import RLVRConfig
 from cameleer.rlvr.scoring import TemperedPolicy
-from cameleer.train.distributed import is_sharded
+from cameleer.train.distributed import is_sharded, send
 from cameleer.train.learner import Learner, compute_dtype
 
 
@@ -23,7 +23,6 @@ class Sampler:
     def __init__(self, config: RLVRConfig, learner: Learner[TemperedPolicy], renderer: Renderer) -> None:
         self._learner = learner
         self._copy = self._made_copy(config) if is_sharded(learner.model) else None
-        self._has_followed = False
         on_gpu = learner.world.device.type == "cuda"
         memory_gib = 0.4 * torch.cuda.mem_get_info()[0] / 2**30 if on_gpu else MEMORY_GIB
         self.generator = LocalGenerator(
@@ -40,15 +39,13 @@ class Sampler:
             masters = self._learner.model.model.parameters()
             with torch.no_grad():
                 for mine, master in zip(self._copy.parameters(), masters, strict=True):
-                    if master.requires_grad or not self._has_followed:
+                    if master.requires_grad:
                         mine.copy_(_whole(master))
-            self._has_followed = True
         self.generator.weight_version = version
 
     def _made_copy(self, config: RLVRConfig) -> PreTrainedModel:
-        dtype = compute_dtype(config, self._learner.world)
-        model = self._learner.new_model()
-        nn.Module.to(model, dtype)
+        model, world = self._learner.new_model(), self._learner.world
+        send(model, world, compute_dtype(config, world))
         return model.eval()
 
 

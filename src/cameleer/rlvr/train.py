@@ -49,7 +49,7 @@ from cameleer.rlvr.sampler import Sampler
 from cameleer.rlvr.scoring import TemperedPolicy
 from cameleer.rlvr.update import Models, learn
 from cameleer.tasks import find_task
-from cameleer.train.distributed import World, current_world, in_launch, shard, start_ranks
+from cameleer.train.distributed import World, current_world, in_launch, sharded, start_ranks
 from cameleer.train.interrupt import Interrupt
 from cameleer.train.learner import Learner, compute_dtype, with_options
 from cameleer.verify.pool import VerifierPool
@@ -227,9 +227,13 @@ def build_models(config: RLVRConfig, stage: StageRun, world: World) -> Models:
     policy = Learner(config, stage, world, build, tempered)
     reference = None
     if config.uses_reference:
-        frozen = load_model(stage.inputs["reference"], torch.float32, world.device, attention=attention.NAME)
-        reference = TemperedPolicy(frozen, config.temperature).requires_grad_(False).eval()
-        shard(reference, world, compute_dtype(config, world))
+        dtype = compute_dtype(config, world)
+
+        def frozen(device: torch.device) -> TemperedPolicy:
+            model = load_model(stage.inputs["reference"], dtype, device, attention=attention.NAME)
+            return TemperedPolicy(model, config.temperature).requires_grad_(False)
+
+        reference = sharded(frozen, world, dtype).eval()
     if config.uses_values:
         policy.companion = value_learner(config, stage, world)
     return Models(world, policy, reference, policy.companion)

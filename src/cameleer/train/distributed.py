@@ -32,6 +32,7 @@ STAGE_DEADLINE = timedelta(days=7)
 """How long ranks wait for rank 0 while it alone runs a stage such as curation."""
 USER_ERROR_STATUS = 2
 T = TypeVar("T")
+Model = TypeVar("Model", bound=SegmentModel)
 
 
 @dataclass(frozen=True)
@@ -115,8 +116,55 @@ def _device(local_rank: int) -> torch.device:
     return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
 
 
+def sharded(build: Callable[[torch.device], Model], world: World, compute_dtype: torch.dtype) -> Model:
+    """What `build` makes, sharded over the ranks (see `shard`), or whole on the device of a lone rank in fp32.
+
+    Only rank 0 reads weights, into the memory of its host; the others build without any and are sent theirs. So no
+    device ever holds more than its shards and one layer, and a host one model.
+    """
+    if world.size == 1 and compute_dtype == torch.float32:
+        return build(world.device)
+    model = build(source_device(world))
+    shard(model, world, compute_dtype)
+    return model
+
+
+def source_device(world: World) -> torch.device:
+    """Where a rank builds a model that `send` is to bring to the devices: with weights on rank 0 alone."""
+    return torch.device("cpu" if world.leads else "meta")
+
+
+@torch.no_grad()
+def send(module: nn.Module, world: World, dtype: torch.dtype | None = None) -> None:
+    """Bring rank 0's parameters (in `dtype`; None: as they are) and buffers to every rank's device; ties stay.
+
+    Buffers keep their dtype: frequencies of positions rounded to bf16 would turn far positions by whole radians.
+    """
+    sent: dict[Tensor, Tensor] = {}
+    for owner in module.modules():
+        for held in (owner._parameters, owner._buffers):  # pyright: ignore[reportPrivateUsage]
+            for name, tensor in held.items():
+                if tensor is None or isinstance(tensor, DTensor):
+                    continue
+                if tensor not in sent:
+                    wanted = dtype if isinstance(tensor, nn.Parameter) else None
+                    sent[tensor] = _sent(tensor, world, wanted or tensor.dtype)
+                held[name] = sent[tensor]
+
+
+def _sent(tensor: Tensor, world: World, dtype: torch.dtype) -> Tensor:
+    if tensor.is_meta:
+        there = torch.empty_like(tensor, dtype=dtype, device=world.device)
+    else:
+        there = tensor.detach().to(world.device, dtype)
+    if world.size > 1:
+        dist.broadcast(there, src=0)
+    return nn.Parameter(there, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else there
+
+
 def shard(policy: SegmentModel, world: World, compute_dtype: torch.dtype) -> None:
-    """Shard the policy over the ranks by FSDP2, layer by layer; fp32 master weights, compute in `compute_dtype`.
+    """Shard rank 0's policy over the ranks by FSDP2, layer by layer; weights stay in their dtype, compute in
+    `compute_dtype`.
 
     On a GPU this is also how a single rank computes in bf16 over fp32 weights: a layer's copy lives while it is used.
     """
@@ -129,7 +177,9 @@ def shard(policy: SegmentModel, world: World, compute_dtype: torch.dtype) -> Non
     low = None if compute_dtype == torch.float32 else compute_dtype
     precision = MixedPrecisionPolicy(param_dtype=low, reduce_dtype=torch.float32 if low else None)
     for layer in decoder_layers(policy):
+        send(layer, world)
         fully_shard(layer, mesh=mesh, mp_policy=precision)
+    send(policy, world)
     fully_shard(policy, mesh=mesh, mp_policy=precision, reshard_after_forward=False)
 
 

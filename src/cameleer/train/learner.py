@@ -29,7 +29,7 @@ from cameleer.model.lora import add_lora, merge_lora
 from cameleer.model.policy import Policy, SegmentModel
 from cameleer.train.accumulate import LossFunction, accumulate, split_step
 from cameleer.train.checkpoint import load_checkpoint, save_checkpoint
-from cameleer.train.distributed import World, gather_weights, is_sharded, shard
+from cameleer.train.distributed import World, gather_weights, is_sharded, sharded, source_device
 from cameleer.train.interrupt import Interrupt
 from cameleer.train.layout import Tree, tree_size
 from cameleer.train.meter import peak_memory_gib
@@ -41,7 +41,8 @@ KEPT = "kept"
 """Where the weights are that `keep` sets aside."""
 Model = TypeVar("Model", bound=SegmentModel)
 Builder = Callable[[torch.device], PreTrainedModel]
-"""Makes the model that training starts from, in fp32 on a device, the same one each time."""
+"""Makes the model that training starts from, in fp32 on a device, the same one each time; on the meta device without
+reading weights."""
 
 
 @dataclass(frozen=True)
@@ -73,15 +74,14 @@ class Learner(Generic[Model]):
         self._build, self._checkpoints = build, stage.folder / CHECKPOINTS
         self._last_saved = time.monotonic()
         torch.manual_seed(stage.seed)
-        self.model = wrap(build(world.device)).train()
-        shard(self.model, world, compute_dtype(config, world))
+        self.model = sharded(lambda device: wrap(build(device)), world, compute_dtype(config, world)).train()
         self.optimizer = build_optimizer(self.model, config.adamw)
         self.companion: Learner[Any] | None = None
         """A learner that is saved and resumed together with this one: in one checkpoint, so never at another step."""
 
     def new_model(self) -> PreTrainedModel:
-        """The model that training starts from, once more."""
-        return self._build(self.world.device)
+        """The model that training starts from, once more, as `send` wants it: without weights but on rank 0."""
+        return self._build(source_device(self.world))
 
     def resume(self) -> int:
         """Go on from the newest checkpoint; the number of finished steps."""
@@ -150,8 +150,9 @@ class Learner(Generic[Model]):
             weights = gather_weights(self.model)
             if not self.world.leads:
                 return
-            model = self._build(torch.device("cpu"))
-            model.load_state_dict(weights)
+            model = self._build(torch.device("meta"))
+            model.load_state_dict(weights, assign=True)
+            model.tie_weights()
         if self.config.lora is not None:
             model = merge_lora(model)
         save_model(model, renderer.tokenizer, self.stage.folder, dtype, renderer.stop_ids)

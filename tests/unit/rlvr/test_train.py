@@ -352,6 +352,14 @@ def test_two_ranks_sample_and_learn_the_same(tmp_path: Path, inputs: dict[str, P
         torch.testing.assert_close(weights(two)[name], expected, rtol=1e-3, atol=1e-4)
 
 
+def test_bf16_samples_a_copy_and_clips_around_the_trainers_own_numbers(tmp_path: Path, inputs: dict[str, Path]) -> None:
+    lines = steps(train(tmp_path / "out", inputs, PPO, num_steps=2, precision="bf16"))
+    for line in lines:
+        assert 0 < line["proximal_gap"] < 0.05, "the copy's rounding is not the trainer's"
+        assert line["kl_reference"] >= 0 and line["optimizer_steps"] == PPO.num_passes * PPO.num_mini_batches
+    assert lines[0]["sampler_gap"] < 0.2
+
+
 # --- PPO ---
 
 

@@ -170,8 +170,10 @@ def test_pools_work_from_other_threads(verify: str) -> None:
 @pytest.mark.parametrize("ended_by", [signal.SIGKILL, signal.SIGINT])
 def test_no_worker_outlives_its_parent(verify: str, ended_by: signal.Signals) -> None:
     program = textwrap.dedent(f"""
-        import sys
+        import signal, sys
         sys.path[:] = {sys.path!r}
+        # What runs in the background inherits that Ctrl-C is ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         from cameleer.verify.pool import VerifierPool
         with VerifierPool(2, 600, {verify!r}) as pool:
             list(pool.verify_all([("right", "block", None)] * 4))
