@@ -113,7 +113,7 @@ def _load_classifier(
             )
         except ValueError as failure:
             raise UserError(f"{folder}: transformers has no sequence classifier for it: {failure}") from None
-    return nn.Module.to(model, torch.device(device)).eval(), report
+    return cast(PreTrainedModel, nn.Module.to(model.eval(), torch.device(device))), report
 
 
 def set_padding(model: PreTrainedModel, renderer: Renderer) -> None:

@@ -142,7 +142,8 @@ def send(module: nn.Module, world: World, dtype: torch.dtype | None = None) -> N
     """
     sent: dict[Tensor, Tensor] = {}
     for owner in module.modules():
-        for held in (owner._parameters, owner._buffers):  # pyright: ignore[reportPrivateUsage]
+        kinds: list[Any] = [owner._parameters, owner._buffers]  # pyright: ignore[reportPrivateUsage]
+        for held in cast(list[dict[str, Tensor | None]], kinds):
             for name, tensor in held.items():
                 if tensor is None or isinstance(tensor, DTensor):
                     continue

@@ -46,12 +46,9 @@ def test_a_copy_in_bf16_keeps_the_frequencies_of_positions(tmp_path: Path, lora:
     """Rounded to bf16, a frequency of 0.316 is 0.05% off: at position 2,000 that is a third of a radian."""
     save_model(tiny_model(), tiny_tokenizer(), tmp_path / "model")
     renderer = load_renderer(tmp_path / "model", "auto")
-    settings: dict[str, Any] = {
-        "objective": ObjectiveConfig(objective=Objective.GRPO),
-        "samples_per_prompt": 2,
-        "precision": "bf16",
-    }
-    config, stage = RLVRConfig(**settings, lora=lora), StageRun("rlvr", tmp_path, {}, "auto", seed=0)
+    grpo = ObjectiveConfig(objective=Objective.GRPO)
+    config = RLVRConfig(objective=grpo, samples_per_prompt=2, precision="bf16", lora=lora)
+    stage = StageRun("rlvr", tmp_path, {}, "auto", seed=0)
 
     def build(device: torch.device) -> Any:
         return with_options(load_model(tmp_path / "model", torch.float32, device), config, 0)
