@@ -5,10 +5,10 @@
     sizes           score over the share of every source that is trained on
 
 (Tülu 3 report, §4.1.2 and §4.2: skill-specific mixtures as upper bounds, then a mixture judged by what each part adds.)
-An ablation is an ordinary run of a larger recipe, with a curation and a fine-tuning for each variant and one evaluation
-of all models; so what is unchanged is shared, and an interrupted one goes on. Rows of a source are the same in every
-variant, and differences are taken item by item. Sealed tasks are left out: a mixture chosen by them would be trained on
-them in a way. Intervals speak for other items, not for other training seeds.
+An ablation is an ordinary run of a larger recipe, with a curation and a fine-tuning for each variant and the recipe's
+evaluations of all models; so what is unchanged is shared, and an interrupted one goes on. Rows of a source are the same
+in every variant, and differences are taken item by item. Sealed tasks are left out: a mixture chosen by them would be
+trained on them in a way. Intervals speak for other items, not for other training seeds.
 """
 
 import json
@@ -36,7 +36,6 @@ from cameleer.tasks import TASKS
 
 ALL = "all"
 """The label of the mixture as the recipe has it."""
-EVALUATION = "evaluation"
 RESULT, REPORT = "ablation.json", "ablation.md"
 
 
@@ -70,17 +69,16 @@ def ablate(
     """Run the ablation of a recipe in `folder` and leave `ablation.json` and `ablation.md` there; the former's content.
 
     `max_rows` bounds the rows of each source, `shares` are the sizes of the series `sizes`. Raises UserError for a
-    recipe without one chain of curation, fine-tuning and evaluation.
+    recipe without a curation, one fine-tuning on it and an evaluation of that.
     """
-    curate, sft, evaluation = _chain(recipe)
-    variants = variants_of(counted(curate, max_rows), series, shares)
-    larger = larger_recipe(recipe, variants, sft, evaluation)
+    chain = chain_of(recipe)
+    variants = variants_of(counted(chain.curate, max_rows), series, shares)
+    larger = larger_recipe(recipe, chain, variants)
     console.print(
         f"ablation of {recipe.settings.name}: {len(variants)} models to train, {len(variants) + 1} to evaluate"
     )
     pipeline.run_recipe(larger, folder)
-    results = json.loads((folder / EVALUATION / "results.json").read_text(encoding="utf-8"))
-    found = effects(results, variants)
+    found = effects(_results(folder, list(chain.evaluations)), variants)
     write_json(folder / RESULT, found)
     (folder / REPORT).write_text(report(found), encoding="utf-8")
     return found
@@ -99,19 +97,49 @@ def parse_series(names: Sequence[str]) -> list[Series]:
 # --- which variants there are ---
 
 
-def _chain(recipe: Recipe) -> tuple[CurateConfig, SFTConfig, EvalConfig]:
-    """The recipe's one fine-tuning, the curation that it reads, and its one evaluation."""
+@dataclass(frozen=True)
+class Chain:
+    """What of a recipe is varied, trained and measured; `evaluations` go by stage, each with what it measures."""
+
+    curate: CurateConfig
+    sft: SFTConfig
+    evaluations: dict[str, EvalConfig]
+
+
+def chain_of(recipe: Recipe) -> Chain:
+    """The recipe's one fine-tuning, the curation that it reads, and the evaluations of its model.
+
+    Of an evaluation's tasks the sealed ones are left out, and those that an earlier evaluation measures.
+    """
     configs = {stage.name: stage.config for stage in recipe.stages}
-    tuned = [config for config in configs.values() if isinstance(config, SFTConfig)]
-    evaluations = [config for config in configs.values() if isinstance(config, EvalConfig)]
-    curate = configs.get(tuned[0].mixture) if tuned else None
-    if len(tuned) != 1 or len(evaluations) != 1 or not isinstance(curate, CurateConfig):
+    tuned = {name: config for name, config in configs.items() if isinstance(config, SFTConfig)}
+    if len(tuned) != 1:
         raise UserError(
-            f"{recipe.path}: an ablation varies one curate stage, trains one sft stage and has one eval stage; here "
-            f"are {len(tuned)} sft and {len(evaluations)} eval stages.",
+            f"{recipe.path}: an ablation trains one sft stage; here are {len(tuned)}.",
             "Leave the others to a recipe of their own.",
         )
-    return curate, tuned[0], evaluations[0]
+    ((name, sft),) = tuned.items()
+    curate = configs.get(sft.mixture)
+    if not isinstance(curate, CurateConfig):
+        raise UserError(
+            f"{recipe.path}: an ablation varies the sources of a curate stage, and [{name}] trains on '{sft.mixture}'.",
+            "Let its mixture be a curate stage of this recipe.",
+        )
+    evaluations: dict[str, EvalConfig] = {}
+    measured: set[str] = set()
+    for stage, config in configs.items():
+        if isinstance(config, EvalConfig) and name in config.models:
+            tasks = tuple(task for task in config.task_names if task in TASKS and task not in measured)
+            measured.update(tasks)
+            if tasks:
+                evaluations[stage] = config.model_copy(update={"tasks": tasks})
+    if not evaluations:
+        raise UserError(
+            f"{recipe.path}: no eval stage measures '{name}' on a task that is not sealed; no mixture may be chosen by "
+            "sealed ones.",
+            f"Let an eval stage have '{name}' among its models and tasks for development, such as quickstart-dev.",
+        )
+    return Chain(curate, sft, evaluations)
 
 
 def counted(config: CurateConfig, max_rows: int | None) -> CurateConfig:
@@ -161,29 +189,34 @@ def _part(source: Source, share: float) -> Source:
     return source.model_copy(update={"fraction": (source.fraction or 1.0) * share, "max_count": cap})
 
 
-def larger_recipe(recipe: Recipe, variants: Sequence[Variant], sft: SFTConfig, evaluation: EvalConfig) -> Recipe:
-    """The recipe that trains and evaluates every variant; sealed tasks are left out of its evaluation."""
-    tasks = tuple(name for name in evaluation.task_names if name in TASKS)
-    if not tasks:
-        raise UserError(
-            f"{recipe.path}: all tasks of its evaluation are sealed; no mixture may be chosen by them.",
-            "Name tasks for development, such as quickstart-dev.",
-        )
+def larger_recipe(recipe: Recipe, chain: Chain, variants: Sequence[Variant]) -> Recipe:
+    """The recipe that trains every variant and evaluates them all."""
     stages: list[Stage] = []
     for variant in variants:
         made = f"{variant.label}-curate"
         stages.append(Stage(made, "curate", variant.curate))
-        stages.append(Stage(variant.model, "sft", sft.model_copy(update={"mixture": made})))
+        stages.append(Stage(variant.model, "sft", chain.sft.model_copy(update={"mixture": made})))
     models = tuple(dict.fromkeys([*(variant.model for variant in variants), BASE]))
-    stages.append(Stage(EVALUATION, "eval", evaluation.model_copy(update={"models": models, "tasks": tasks})))
+    for name, evaluation in chain.evaluations.items():
+        stages.append(Stage(name, "eval", evaluation.model_copy(update={"models": models})))
     return Recipe(recipe.path, recipe.settings, tuple(stages))
 
 
 # --- what came out ---
 
 
+def _results(folder: Path, evaluations: Sequence[str]) -> dict[str, Any]:
+    """What `effects` reads of the results of all evaluations."""
+    all_of = [json.loads((folder / name / "results.json").read_text(encoding="utf-8")) for name in evaluations]
+    return {
+        "tasks": [task for results in all_of for task in results["tasks"]],
+        "scores": [row for results in all_of for row in results["scores"]],
+        "comparisons": [row for results in all_of for row in results["comparisons"]],
+    }
+
+
 def effects(results: Mapping[str, Any], variants: Sequence[Variant]) -> dict[str, Any]:
-    """Effects, ceilings and sizes from an evaluation's results; scores and differences as proportions.
+    """Effects, ceilings and sizes from the evaluations' results; scores and differences as proportions.
 
     An effect's p-value is corrected by Holm over all sources and tasks.
     """

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cameleer import ablate as ablation
-from cameleer.ablate import Series, counted, effects, larger_recipe, report, variants_of, verdict
+from cameleer.ablate import Series, chain_of, counted, effects, larger_recipe, report, variants_of, verdict
 from cameleer.cli import _guarded, app  # pyright: ignore[reportPrivateUsage]
 from cameleer.core.artifact import read_manifest
 from cameleer.core.errors import UserError
@@ -20,8 +20,8 @@ from cameleer.evals.config import EvalConfig
 from cameleer.model.load import save_model
 from cameleer.model.tiny import tiny_model, tiny_tokenizer
 from cameleer.pipeline import read_recipe
-from cameleer.sft.config import SFTConfig
 
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 RECIPE = """
 name = "x"
 model = "{model}"
@@ -153,22 +153,57 @@ def test_effects_are_what_a_source_adds_and_are_told_apart_by_their_intervals() 
 def test_the_larger_recipe_reads_no_sealed_task(recipe: Path) -> None:
     """A mixture chosen by an unseen task would no longer be judged by it."""
     parsed = read_recipe(recipe)
-    curate, sft, evaluation = (parsed.stage(name).config for name in ("curate", "sft", "eval"))
-    assert isinstance(curate, CurateConfig) and isinstance(sft, SFTConfig) and isinstance(evaluation, EvalConfig)
-    assert "precise-if-unseen" in evaluation.task_names
-    larger = larger_recipe(parsed, variants_of(curate, [Series.LEAVE_ONE_OUT], []), sft, evaluation)
-    config = larger.stage(ablation.EVALUATION).config
+    evaluation = parsed.stage("eval").config
+    assert isinstance(evaluation, EvalConfig) and "precise-if-unseen" in evaluation.task_names
+    chain = chain_of(parsed)
+    config = larger_recipe(parsed, chain, variants_of(chain.curate, [Series.LEAVE_ONE_OUT], [])).stage("eval").config
     assert isinstance(config, EvalConfig)
     assert config.tasks == ("word-arithmetic-dev", "precise-if-dev")
     assert config.models == ("all-sft", "without-word-arithmetic-sft", "without-precise-if-sft", "base")
-    sealed = evaluation.model_copy(update={"tasks": ("quickstart-unseen",)})
     with pytest.raises(UserError, match="sealed"):
-        larger_recipe(parsed, variants_of(curate, [Series.LEAVE_ONE_OUT], []), sft, sealed)
+        chain_of(read_recipe(recipe, ['eval.tasks=["quickstart-unseen"]']))
+
+
+def test_the_evaluations_of_the_fine_tuned_model_are_chosen_and_each_task_is_measured_once(recipe: Path) -> None:
+    """Those that see no such model or sealed tasks alone say nothing of a mixture."""
+    with recipe.open("a") as file:
+        for name, models, tasks in [
+            ("again", ["sft"], ["precise-if-dev", "last-letter-dev"]),
+            ("of-base", ["base"], ["gsm8k"]),
+            ("sealed", ["sft"], ["quickstart-unseen"]),
+        ]:
+            file.write(f'[{name}]\nkind = "eval"\nmodels = {models}\ntasks = {tasks}\n')
+    assert {name: each.tasks for name, each in chain_of(read_recipe(recipe)).evaluations.items()} == {
+        "eval": ("word-arithmetic-dev", "precise-if-dev"),
+        "again": ("last-letter-dev",),
+    }
+    with pytest.raises(UserError, match="no eval stage measures 'sft'"):
+        chain_of(read_recipe(recipe, ['eval.models=["base"]', 'again.models=["base"]']))
+
+
+def test_every_shipped_recipe_with_several_sources_is_accepted() -> None:
+    accepted: list[str] = []
+    for path in sorted(RECIPES.rglob("*.toml")):
+        recipe = read_recipe(path)
+        chain = chain_of(recipe)
+        if len(chain.curate.sources) > 1:
+            variants = variants_of(counted(chain.curate, None), list(Series), [0.5])
+            assert len(variants) == 2 + 2 * len(chain.curate.sources)
+            assert {stage.kind for stage in larger_recipe(recipe, chain, variants).stages} == {"curate", "sft", "eval"}
+            assert list(chain.evaluations) == ["eval"]
+            accepted.append(path.stem)
+    assert set(accepted) >= {"quickstart", "tulu3-8b", "tulu3-70b", "tulu3-405b"}
 
 
 def test_an_ablation_runs_from_the_command_and_its_variants_share_rows(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    # Two evaluations, of a task each.
+    another = RECIPE[RECIPE.index("[eval]") :].replace("[eval]", '[eval-if]\nkind = "eval"')
+    whole = recipe.read_text().replace("quickstart", "word-arithmetic-dev") + another.replace(
+        "quickstart", "precise-if-dev"
+    )
+    recipe.write_text(whole)
     arguments = ["ablate", str(recipe), "--series", "leave-one-out", "--to", str(tmp_path / "out")]
 
     def command() -> int:
@@ -206,5 +241,5 @@ def test_a_recipe_with_one_source_or_two_fine_tunings_is_refused(recipe: Path) -
     with pytest.raises(UserError, match="one source"):
         ablation.ablate(one, recipe.parent / "out", [Series.LEAVE_ONE_OUT], [], None)
     recipe.write_text(recipe.read_text() + '\n[sft2]\nkind = "sft"\n')
-    with pytest.raises(UserError, match="2 sft and 1 eval"):
+    with pytest.raises(UserError, match="one sft stage; here are 2"):
         ablation.ablate(read_recipe(recipe), recipe.parent / "out", [Series.LEAVE_ONE_OUT], [], None)
