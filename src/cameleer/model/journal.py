@@ -43,17 +43,31 @@ class Ledger:
         self._journal = Journal(path)
         self._used = {row["who"]: row for row in self._journal.rows}
         self._journal.rows.clear()
+        self._endpoints: dict[str, Endpoint] = {}
 
     def restore(self, who: str, endpoint: Endpoint) -> None:
-        """Let an endpoint go on from what it has used before."""
+        """Take up an endpoint under a name, and let it go on from what it has used before."""
+        self._endpoints[who] = endpoint
         if who in self._used:
             endpoint.spending.add(self._used[who]["prompt_tokens"], self._used[who]["completion_tokens"])
 
-    def note(self, who: str, endpoint: Endpoint) -> None:
+    def note(self, who: str) -> None:
         """Keep what an endpoint has used by now."""
-        spending = endpoint.spending
+        spending = self._endpoints[who].spending
         row = {"prompt_tokens": spending.num_prompt_tokens, "completion_tokens": spending.num_completion_tokens}
         self._journal.append({"who": who, **row})
+
+    def spending(self) -> dict[str, dict[str, Any]]:
+        """What each endpoint was used for, interrupted runs included, in the order in which they were taken up."""
+        return {
+            who: {
+                "prompt_tokens": endpoint.spending.num_prompt_tokens,
+                "completion_tokens": endpoint.spending.num_completion_tokens,
+                "unmetered_replies": endpoint.spending.num_unmetered,
+                "cost": endpoint.cost,
+            }
+            for who, endpoint in self._endpoints.items()
+        }
 
     def close(self) -> None:
         self._journal.close()

@@ -135,16 +135,16 @@ class EndpointSource:
 
     def __init__(self, config: ModelConfig, drawing: Drawing, ledger: Ledger) -> None:
         self._config, self._drawing, self._ledger = config, drawing, ledger
-        self.endpoint = open_endpoint(config)
-        ledger.restore(config.role, self.endpoint)
+        self._endpoint = open_endpoint(config)
+        ledger.restore(config.role, self._endpoint)
 
     def capacity(self, forms: Sequence[Conversation]) -> int | None:
         return None
 
     def answers(self, questions: Sequence[Question]) -> Iterator[tuple[int, Answer]]:
         outage = Outage(self._config.role, FAILURES_IN_A_ROW + self._config.max_concurrency)
-        for index, outcome in self.endpoint.complete_all(map(self._request, questions)):
-            self._ledger.note(self._config.role, self.endpoint)
+        for index, outcome in self._endpoint.complete_all(map(self._request, questions)):
+            self._ledger.note(self._config.role)
             if isinstance(outcome, ChatReply):
                 yield index, Answer(outcome.text, outcome.finish_reason)
                 outage.note(None)
@@ -381,13 +381,3 @@ def going_on(hint: str | None) -> str:
     """The hint of an error that ends a stage whose answers are kept."""
     kept = "All answers and ratings that came are kept; the same command goes on from there."
     return kept if hint is None else f"{hint}\n{kept}"
-
-
-def spending_of(endpoint: Endpoint) -> dict[str, Any]:
-    """What a server was used for, interrupted runs included."""
-    return {
-        "prompt_tokens": endpoint.spending.num_prompt_tokens,
-        "completion_tokens": endpoint.spending.num_completion_tokens,
-        "unmetered_replies": endpoint.spending.num_unmetered,
-        "cost": endpoint.cost,
-    }

@@ -304,7 +304,7 @@ class MeteredJudge:
     """A judge behind a server, whose spending is kept with each reply."""
 
     def __init__(self, who: str, endpoint: Endpoint, ledger: Ledger) -> None:
-        self._who, self._endpoint, self._ledger = who, endpoint, ledger
+        self._who, self._ledger = who, ledger
         self._judge = EndpointJudge(endpoint)
         ledger.restore(who, endpoint)
 
@@ -314,7 +314,7 @@ class MeteredJudge:
 
     def ask(self, requests: Sequence[JudgeRequest]) -> Iterator[tuple[int, JudgeReply]]:
         for each in self._judge.ask(requests):
-            self._ledger.note(self._who, self._endpoint)
+            self._ledger.note(self._who)
             yield each
 
 
@@ -339,20 +339,18 @@ class LateJudge:
             yield from LocalJudge(load_generator(folder, renderer), renderer, self._digest).ask(requests)
 
 
-def make_rater(
-    config: JudgeConfig, stage: StageRun, pool: VerifierPool, ledger: Ledger, record: Record
-) -> tuple[Rater, Endpoint | None]:
-    """The judge that a table describes, and the server that it asks. Raises UserError for settings that are wrong."""
+def make_rater(config: JudgeConfig, stage: StageRun, pool: VerifierPool, ledger: Ledger, record: Record) -> Rater:
+    """The judge that a table describes. Raises UserError for settings that are wrong."""
     if config.method is Method.VERIFIER:
-        return VerifierRater(config.name, pool, record), None
+        return VerifierRater(config.name, pool, record)
     if config.method is Method.REWARD_MODEL:
-        return RewardRater(config.name, config, stage, record), None
+        return RewardRater(config.name, config, stage, record)
     outage = Outage(config.role, FAILURES_IN_A_ROW + config.max_concurrency)
-    endpoint = None if config.endpoint is None else open_endpoint(config)
-    judge = LateJudge(config, stage) if endpoint is None else MeteredJudge(config.role, endpoint, ledger)
+    is_local = config.endpoint is None
+    judge = LateJudge(config, stage) if is_local else MeteredJudge(config.role, open_endpoint(config), ledger)
     # A folder for each judge: two may ask the same model, and each writes its own file.
     cached = CachedJudge(judge, stage.folder / CHECKPOINTS / REPLIES / digest_json(config.name)[:8])
-    return ModelRater(config.name, config, cached, record, outage, waits=endpoint is None), endpoint
+    return ModelRater(config.name, config, cached, record, outage, waits=is_local)
 
 
 class RatingThread:

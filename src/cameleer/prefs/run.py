@@ -30,19 +30,8 @@ from cameleer.core.errors import UserError
 from cameleer.core.log import MetricsLog, console, ticker
 from cameleer.core.pairs import PAIRS, PreferencePair
 from cameleer.core.stage import StageRun
-from cameleer.model.endpoint import Endpoint
 from cameleer.model.journal import Journal, Ledger
-from cameleer.model.pool import (
-    Answer,
-    Drawing,
-    EndpointSource,
-    Source,
-    answer_all,
-    going_on,
-    make_pool,
-    require_keys,
-    spending_of,
-)
+from cameleer.model.pool import Answer, Drawing, Source, answer_all, going_on, make_pool, require_keys
 from cameleer.prefs.config import Method, PrefsConfig
 from cameleer.prefs.pairs import make_pair
 from cameleer.prefs.prompts import Prompt, draw_prompts
@@ -143,16 +132,16 @@ def _make_rows(config: PrefsConfig, stage: StageRun) -> tuple[list[Row], dict[st
         record = stack.enter_context(closing(_Judgements(stage.folder / JUDGEMENTS)))
         drawing = Drawing(config.max_new_tokens, config.temperature, config.top_p, stage.seed)
         pool = make_pool(config.models, drawing, stage, ledger)
-        made = [make_rater(each, stage, verifiers, ledger, record.write) for each in config.judges]
+        raters = [make_rater(each, stage, verifiers, ledger, record.write) for each in config.judges]
         slots = list(assign(prompts, pool, config, stage.seed))
         for prompt in prompts:
-            if not any(rater.rates(prompt) for rater, _ in made):
+            if not any(rater.rates(prompt) for rater in raters):
                 raise UserError(
                     f"prompts '{prompt.source}': no judge can rate {prompt.id}: it has no verifier.",
                     "Add a judge with method aspects, pairwise or reward_model, or set instructions.",
                 )
         answers: list[list[Answer | None]] = [[None for _ in each] for each in slots]
-        work = Work(stage, prompts, pool, [rater for rater, _ in made], slots, answers, journal, [])
+        work = Work(stage, prompts, pool, raters, slots, answers, journal, [])
         _restore(work)
         judged = _answer_and_rate(work)
         if work.failures:
@@ -161,7 +150,7 @@ def _make_rows(config: PrefsConfig, stage: StageRun) -> tuple[list[Row], dict[st
         rows = list(_rows(work, judged))
         _write_lines(stage.folder / RESPONSES, _response_rows(rows))
         _write_lines(stage.folder / RATINGS, _rating_rows(rows))
-        return rows, _spending(config, pool, [endpoint for _, endpoint in made])
+        return rows, ledger.spending()
 
 
 def _restore(work: Work) -> None:
@@ -310,18 +299,3 @@ def _rating_rows(rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
     for row in rows:
         for name, judged in row.judged.items():
             yield {"prompt": row.prompt.key, "judge": name, "scores": judged.scores}
-
-
-def _spending(
-    config: PrefsConfig, pool: dict[str, Source], judges: Sequence[Endpoint | None]
-) -> dict[str, dict[str, Any]]:
-    """What each server used, interrupted runs included."""
-    used: dict[str, Endpoint] = {}
-    for model in config.models:
-        source = pool[model.name]
-        if isinstance(source, EndpointSource):
-            used[model.role] = source.endpoint
-    for judge, endpoint in zip(config.judges, judges, strict=True):
-        if endpoint is not None:
-            used[judge.role] = endpoint
-    return {who: spending_of(endpoint) for who, endpoint in used.items()}

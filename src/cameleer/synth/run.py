@@ -33,18 +33,7 @@ from cameleer.core.stage import StageRun
 from cameleer.core.table import Table, conversations, strings, to_conversation
 from cameleer.core.types import Conversation, Message, Problem
 from cameleer.model.journal import Journal, Ledger
-from cameleer.model.pool import (
-    CUT_OFF,
-    Answer,
-    Drawing,
-    EndpointSource,
-    Source,
-    answer_all,
-    going_on,
-    make_pool,
-    require_keys,
-    spending_of,
-)
+from cameleer.model.pool import CUT_OFF, Answer, Drawing, Source, answer_all, going_on, make_pool, require_keys
 from cameleer.synth.checks import Check, Checked, check_answers
 from cameleer.synth.config import SynthConfig
 from cameleer.synth.identity import identity_rows
@@ -162,7 +151,7 @@ class Asker:
     """Asks the pool for replies and keeps them; those that an earlier process kept are not asked for again."""
 
     def __init__(self, pool: dict[str, Source], journal: Journal, log: MetricsLog) -> None:
-        self.pool, self._journal, self._log = pool, journal, log
+        self._pool, self._journal, self._log = pool, journal, log
         self._kept = {row["key"]: row for row in journal.rows}
         self._step = 0
         journal.rows.clear()
@@ -176,7 +165,7 @@ class Asker:
         failed, started = 0, time.monotonic()
         with (
             ticker(label, len(calls), len(found)) as progress,
-            closing(answer_all(possible, self.pool, self._keep, failures.append)) as answers,
+            closing(answer_all(possible, self._pool, self._keep, failures.append)) as answers,
         ):
             for number, (call, answer) in enumerate(answers, 1):
                 found[call.key] = answer
@@ -197,7 +186,7 @@ class Asker:
         return Answer(row["text"], row["finish_reason"], row["num_tokens"])
 
     def _can_answer(self, call: Call) -> bool:
-        capacity = self.pool[call.model].capacity([call.messages])
+        capacity = self._pool[call.model].capacity([call.messages])
         return capacity is None or call.sample < capacity
 
     def _keep(self, call: Call, answer: Answer) -> None:
@@ -231,9 +220,7 @@ def _synthesise(
         _write_lines(
             stage.folder / REPLIES, (_reply_row(call, replies[call.key]) for call in every if call.key in replies)
         )
-        used = {each.role: asker.pool[each.name] for each in config.models}
-        spending = {who: spending_of(each.endpoint) for who, each in used.items() if isinstance(each, EndpointSource)}
-    return items, checked, spending
+    return items, checked, ledger.spending()
 
 
 def _take_prompt(item: Item, reply: Answer | None, seed: int) -> None:

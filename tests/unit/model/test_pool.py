@@ -42,8 +42,10 @@ def test_a_budget_counts_what_earlier_processes_have_used(tmp_path: Path) -> Non
         assert endpoint.spending.num_tokens == expected and (endpoint.used_up is not None) == (expected >= 100)
         for _ in range(3):
             endpoint.spending.add(15, 5)
-            ledger.note("model m", endpoint)
+            ledger.note("model m")
         ledger.close()
+        used = {"prompt_tokens": expected * 3 // 4 + 45, "completion_tokens": expected // 4 + 15}
+        assert ledger.spending() == {"model m": {**used, "unmetered_replies": 0, "cost": None}}
 
 
 def test_only_failures_without_an_answer_between_mean_that_a_server_is_gone() -> None:
