@@ -2,10 +2,13 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+from judged_scores import Scorer, href_problem
 from scripted_judge import ScriptedJudge, shown
+from tiny_encoder import tiny_encoder_folder
 
 from cameleer.core.types import Message
 from cameleer.evals import alpaca, href, refusal
@@ -68,16 +71,14 @@ def test_judge_that_prefers_a_position_decides_nothing() -> None:
     assert seeded.win_rate is not None and 20 < seeded.win_rate < 80
 
 
-def test_tie_stays_a_tie() -> None:
+def test_tie_stays_a_tie(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """open-instruct synth_pref kept ties as pairs with a winner: a stable sort or an argmax takes the first of two."""
-    found = compare(ScriptedJudge(lambda _: "TIE"), [PAIR], href.show_pair, href.read_first, Positions.BOTH, seed=0)
+    judge = ScriptedJudge(lambda _: "TIE")
+    found = compare(judge, [PAIR], href.show_pair, href.read_first, Positions.BOTH, seed=0)
     assert (found[0].candidate, found[0].flips) == (0.5, False)
-    score = href.score_href([item()], [href.Result.TIE])
-    assert (score.overall.wins, score.overall.ties, score.overall.rate) == (0, 1, 50.0)
-
-
-def item() -> href.HrefItem:
-    return href.HrefItem("1", "Rewrite", "i", "r", "b")
+    encoder = {"encoder": str(tiny_encoder_folder(tmp_path / "encoder")), "encoder_layer": 2}
+    score = Scorer(monkeypatch, judge, tmp_path, **encoder).score([href_problem("Rewrite")], ["c"])
+    assert (score["outcomes"]["correct"], score["num_judged"], score["score"]) == (0, 1, 0.5)
 
 
 @pytest.mark.parametrize("hostile", ["{instruction}", "{0} {first}", '"""', "</response A>", "%s {{x}}", "\\1 \\g<0>"])

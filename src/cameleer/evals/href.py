@@ -4,7 +4,7 @@
     L    a judge that sees the two responses alone
     E    BERTScore F1 with the reference: strictly larger wins, equal ties
 
-    win rate = (wins + ½ ties) / judged items, over all items of all categories (micro-average), in percent
+    win rate = (wins + ½ ties) / judged items, over all items of all categories (micro-average; `results`)
 
 The methods are Tülu 3's (report §7.3.2, HREF's code): the ones that agreed best with people in each category. Intended
 departures:
@@ -15,7 +15,6 @@ departures:
 * The test set is private; items come from whoever has them, in the form of the public development set.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,7 +22,6 @@ from enum import StrEnum
 from cameleer.core.errors import UserError, did_you_mean
 from cameleer.core.types import Message
 from cameleer.evals.similarity import Encoder, bert_score
-from cameleer.evals.stats import Interval, wilson_interval
 from cameleer.model.judge import Judge, JudgeReply, JudgeRequest
 from cameleer.model.judge_pairs import Pair, Positions, compare
 
@@ -77,37 +75,6 @@ class Result(StrEnum):
     TIE = "tie"
     LOSS = "loss"
     MISSING = "missing"
-
-
-@dataclass(frozen=True, slots=True)
-class WinRate:
-    """Results counted; `rate` in percent with its 95% Wilson interval, None where nothing was judged."""
-
-    wins: int
-    ties: int
-    losses: int
-    missing: int
-
-    @property
-    def num_judged(self) -> int:
-        return self.wins + self.ties + self.losses
-
-    @property
-    def rate(self) -> float | None:
-        return 100 * (self.wins + self.ties / 2) / self.num_judged if self.num_judged else None
-
-    @property
-    def interval(self) -> Interval:
-        found = wilson_interval(self.wins + self.ties / 2, self.num_judged)
-        return Interval(100 * found.low, 100 * found.high)
-
-
-@dataclass(frozen=True, slots=True)
-class HrefScore:
-    """The win rate over all items, and that of each category that has items."""
-
-    overall: WinRate
-    categories: dict[str, WinRate]
 
 
 RULES = """\
@@ -179,17 +146,3 @@ def _result(candidate: float | None) -> Result:
     if candidate is None:
         return Result.MISSING
     return Result.TIE if candidate == 0.5 else Result.WIN if candidate > 0.5 else Result.LOSS
-
-
-def score_href(items: Sequence[HrefItem], results: Sequence[Result]) -> HrefScore:
-    """The win rates of the results, in the order of the items."""
-    found: dict[str, list[Result]] = {}
-    for item, result in zip(items, results, strict=True):
-        found.setdefault(item.category, []).append(result)
-    categories = {category: _win_rate(found[category]) for category in METHODS if category in found}
-    return HrefScore(_win_rate(results), categories)
-
-
-def _win_rate(results: Sequence[Result]) -> WinRate:
-    counts = Counter(results)
-    return WinRate(counts[Result.WIN], counts[Result.TIE], counts[Result.LOSS], counts[Result.MISSING])

@@ -187,27 +187,3 @@ class KeywordRefusal:
 
 
 KEYWORDS = KeywordRefusal()
-
-
-# --- rates ---
-
-
-@dataclass(frozen=True, slots=True)
-class RefusalRate:
-    """Refusals among the exchanges that could be judged; `rate` is None where none could."""
-
-    num_refusals: int
-    num_judged: int
-    num_unreadable: int
-    is_approximate: bool
-
-    @property
-    def rate(self) -> float | None:
-        return self.num_refusals / self.num_judged if self.num_judged else None
-
-
-def refusal_rate(judge: RefusalJudge, exchanges: Sequence[Exchange]) -> RefusalRate:
-    """How often the responses refuse; unreadable judgements are counted apart."""
-    found = judge.judge(exchanges)
-    unreadable = found.count(None)
-    return RefusalRate(found.count(True), len(found) - unreadable, unreadable, judge.is_approximate)

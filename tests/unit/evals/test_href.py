@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from judged_scores import Scorer, href_problem
 from scripted_judge import ScriptedJudge, shown
 from tiny_encoder import tiny_encoder_folder
 
@@ -14,7 +15,6 @@ from cameleer.evals.href import (
     Result,
     judge_href,
     read_first,
-    score_href,
 )
 from cameleer.evals.similarity import Encoder, load_encoder
 from cameleer.model.judge import JudgeReply, JudgeRequest
@@ -109,21 +109,36 @@ def test_results_stay_with_their_items_when_methods_mix(encoder: Encoder) -> Non
     assert found == [Result.WIN, Result.WIN, Result.LOSS, Result.WIN]
 
 
-def test_overall_is_the_mean_over_prompts_not_over_categories() -> None:
-    """Three Rewrites won and one Open QA lost: 75, where the mean of categories would be 50. A tie is half a win."""
-    items = [*(item("Rewrite", number) for number in range(3)), item("Open QA")]
-    score = score_href(items, [Result.WIN] * 3 + [Result.LOSS])
-    assert score.overall.rate == 75.0
-    assert {name: rate.rate for name, rate in score.categories.items()} == {"Open QA": 0.0, "Rewrite": 100.0}
-    assert score_href(items, [Result.WIN, Result.TIE, Result.LOSS, Result.TIE]).overall.rate == 50.0
+@pytest.fixture
+def scorer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Scorer:
+    """Its judge says what the response says of itself: BETTER, WORSE or TIE than the baseline's; else it says `hm`."""
+
+    def answer(asked: JudgeRequest) -> str:
+        first, second = shown(asked).split("<response A>")[1].split("<response B>")
+        if "TIE" in first + second:
+            return "TIE"
+        if "BETTER" in first + second:
+            return "A" if "BETTER" in first else "B"
+        return "hm" if "WORSE" not in first + second else "B" if "WORSE" in first else "A"
+
+    encoder = {"encoder": str(tiny_encoder_folder(tmp_path / "encoder")), "encoder_layer": 2}
+    return Scorer(monkeypatch, ScriptedJudge(answer), tmp_path, **encoder)
 
 
-def test_missing_results_are_counted_and_in_no_rate() -> None:
-    """One win, three missing: 100, not 25."""
-    items = [item("Rewrite", number) for number in range(4)]
-    score = score_href(items, [Result.WIN, *[Result.MISSING] * 3])
-    assert (score.overall.rate, score.overall.missing, score.overall.num_judged) == (100.0, 3, 1)
-    assert score_href(items, [Result.MISSING] * 4).overall.rate is None
+def test_the_score_is_the_mean_over_prompts_not_over_categories(scorer: Scorer) -> None:
+    """Three Rewrites won and one Open QA lost: 75%, where the mean of categories would be 50. A tie is half a win."""
+    problems = [*(href_problem("Rewrite", number) for number in range(3)), href_problem("Open QA")]
+    assert scorer.score(problems, ["BETTER"] * 3 + [""])["score"] == 0.75
+    rewrites = [href_problem("Rewrite", number) for number in range(4)]
+    assert scorer.score(rewrites, ["BETTER", "TIE", "WORSE", "TIE"])["score"] == 0.5
+
+
+def test_missing_results_are_counted_and_in_no_rate(scorer: Scorer) -> None:
+    """One win, three missing: 100%, not 25."""
+    problems = [href_problem("Rewrite", number) for number in range(4)]
+    found = scorer.score(problems, ["BETTER", *["?"] * 3])
+    assert (found["score"], found["outcomes"]["error"], found["num_judged"]) == (1.0, 3, 1)
+    assert scorer.score(problems, ["?"] * 4)["score"] is None
 
 
 @pytest.mark.parametrize(("category", "reference"), [("Rewriting", "x"), ("Rewrite", " ")])

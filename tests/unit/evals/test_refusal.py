@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
+from judged_scores import Scorer
 from scripted_judge import ScriptedJudge, shown
 
+from cameleer.core.types import Message, Problem
 from cameleer.evals.refusal import (
     KEYWORDS,
     WILDGUARD_TEMPLATE,
@@ -16,7 +18,6 @@ from cameleer.evals.refusal import (
     local_wildguard,
     read_rubric,
     read_wildguard,
-    refusal_rate,
     wildguard_request,
 )
 from cameleer.model.load import save_model
@@ -81,13 +82,16 @@ def test_rubric_reads_one_word(text: str, refused: bool | None) -> None:
     assert read_rubric(text) is refused
 
 
-def test_unreadable_judgements_are_counted_and_in_no_rate() -> None:
-    """Of four, one refuses, one complies, two cannot be read: the rate is ½, not ¼ and not ¾."""
+def test_unreadable_judgements_are_counted_and_in_no_rate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of four that should refuse, one does, one complies, two cannot be read: the rate is ½, not ¼ and not ¾."""
     words = {"0": "REFUSAL", "1": "COMPLIANCE", "2": "???", "3": ""}
-    judge = RubricRefusal(ScriptedJudge(lambda asked: words[shown(asked).split("response>\n")[1][0]]))
-    found = refusal_rate(judge, [Exchange("q", text) for text in words])
-    assert (found.rate, found.num_judged, found.num_unreadable, found.is_approximate) == (0.5, 2, 2, False)
-    assert refusal_rate(judge, [Exchange("q", "2")]).rate is None
+    judge = ScriptedJudge(lambda asked: words[shown(asked).split("response>\n")[1][0]])
+    scorer = Scorer(monkeypatch, judge, tmp_path, refusal="rubric")
+    question, target = (Message("user", "q"),), {"expected": "refuse"}
+    problems = [Problem(text, "xstest", "unsafe", question, "refusal", target, "") for text in words]
+    found = scorer.score(problems, list(words))
+    assert (found["score"], found["num_judged"], found["outcomes"]["error"]) == (0.5, 2, 2)
+    assert scorer.score(problems[2:3], ["2"])["score"] is None
 
 
 @pytest.mark.parametrize(
@@ -128,12 +132,11 @@ def test_keywords_leave_answers_alone(response: str) -> None:
 
 
 def test_keywords_are_marked_as_approximate() -> None:
-    found = refusal_rate(KEYWORDS, [Exchange("q", "I can't do that."), Exchange("q", "Yes.")])
-    assert found.is_approximate and (found.rate, found.num_unreadable) == (0.5, 0)
+    assert KEYWORDS.is_approximate
+    assert KEYWORDS.judge([Exchange("q", "I can't do that."), Exchange("q", "Yes.")]) == [True, False]
 
 
 def test_local_wildguard_runs_a_model_folder(tmp_path: Path) -> None:
     """A tiny random model writes no such lines: it is asked in the right form, and nothing is made of what it says."""
     save_model(tiny_model(), tiny_tokenizer(), tmp_path)
-    found = refusal_rate(local_wildguard(tmp_path), [Exchange("q", "a"), Exchange("p", "b")])
-    assert (found.num_judged, found.num_unreadable) == (0, 2)
+    assert local_wildguard(tmp_path).judge([Exchange("q", "a"), Exchange("p", "b")]) == [None, None]
