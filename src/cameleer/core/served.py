@@ -79,7 +79,7 @@ class ModelConfig(ServedConfig):
 
     file: str | None = None
     """Recorded responses as JSONL: `messages` (or `prompt`, a text), `text` and, if known, `finish_reason`; the
-    `responses.jsonl` of another run is one. A prompt is answered by it as often as it is there."""
+    `responses.jsonl` of another run is one. It gives a prompt as many answers as the file holds for it."""
     engine: Literal["local", "vllm"] = "local"
     """What runs a model of this machine: this process, or a vLLM server that the stage starts and ends."""
     batch_size: int = Field(default=128, ge=1, exclude=True)

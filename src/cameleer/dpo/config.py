@@ -64,13 +64,13 @@ class DPOConfig(TrainingConfig):
     reference: str | None = None
     """The frozen model that the trained one is compared with; `model` when absent."""
     objective: Objective = Objective.DPO_NORM
-    """What is minimised. Only `simpo` and `orpo` need no reference."""
+    """What is minimised; all but `simpo` and `orpo` compare with a reference."""
     beta: float = Field(default=5.0, gt=0)
     """β of the objective; absent: 5 for `dpo_norm`, 2 for `simpo`, 0.1 for the others."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
-    """Share of pairs taken to be labelled the wrong way round; `dpo_norm`, `dpo` and `simpo` read it."""
+    """Share of pairs taken to have chosen and rejected swapped; `dpo_norm`, `dpo` and `simpo` read it."""
     smoothing: Smoothing = Smoothing.CONSERVATIVE
-    """With `label_smoothing`: `conservative` mixes both labels, `robust` is unbiased under flipped ones."""
+    """With `label_smoothing`: `conservative` averages the losses of both labels, `robust` corrects for swapped ones."""
     gamma: float = Field(default=0.0, ge=0)
     """Margin γ that `simpo` asks for between the two rewards; absent: 1 for `simpo`."""
     desirable_weight: float = Field(default=1.0, gt=0)

@@ -139,7 +139,7 @@ class PairsConfig(Config):
     count: int | None = Field(default=None, gt=0)
     """This many pairs, sampled without replacement; all when absent."""
     prompt_range: PromptRange = None
-    """Part of all prompts, [from, to) within 0 and 1, as curation divides pools: pairs with others are left out."""
+    """Only pairs whose prompt falls into this part of all prompts, [from, to) within 0 and 1, as in curation."""
 
     @model_validator(mode="before")
     @classmethod
@@ -174,7 +174,7 @@ class PrefsConfig(StageConfig):
     policy: str | None = None
     """The model of the pool that writes one answer to every prompt (on-policy pairs); the others are drawn."""
     num_responses: int = Field(default=4, ge=2)
-    """Answers to a prompt: of as many models of the pool, drawn anew for each prompt; of fewer models in turn."""
+    """Answers per prompt, each by a different model drawn from the pool; models repeat if the pool is smaller."""
     temperature: float = Field(default=1.0, ge=0)
     """Sampling temperature of the answers."""
     top_p: float = Field(default=1.0, gt=0, le=1)

@@ -26,7 +26,7 @@ class RMConfig(TrainingConfig):
     overlong: Overlong = Overlong.DROP
     """Pairs above `max_tokens`: `error`, `truncate` (answers are cut, and scored there) or `drop`; counted."""
     margin: float = Field(default=0.0, ge=0)
-    """Margin asked for between the scores, for each point between the pair's ratings (Llama 2, §3.2.2); 0: none."""
+    """Margin that the loss wants between the scores, for each point between the pair's ratings (Llama 2, §3.2.2)."""
     num_eval_rows: int = Field(default=0, ge=0)
     """Pairs held out of training, on which loss and accuracy are measured at the start and after each epoch."""
 

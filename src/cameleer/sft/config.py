@@ -38,7 +38,8 @@ class SFTConfig(TrainingConfig):
     overlong: Overlong = Overlong.TRUNCATE
     """Rows above `max_tokens`: `error`, `truncate` (the end is cut) or `drop`; counted in the manifest."""
     objective: Objective = Objective.TOKEN_MEAN
-    """`token_mean` or `sum` over the optimizer step; with `sum` the gradient's norm grows with N."""
+    """Of −log p over the trained tokens of an optimizer step: `token_mean`, their mean, or `sum`, with which the
+    gradient's norm grows with their number."""
     num_eval_rows: int = Field(default=0, ge=0)
     """Rows held out of training, on which the loss is measured at the start, after each epoch and at the end."""
 
