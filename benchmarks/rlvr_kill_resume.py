@@ -59,7 +59,7 @@ def write_inputs(folder: Path) -> None:
 
 def config(staleness: int, steps: int) -> RLVRConfig:
     return RLVRConfig(
-        objective=ObjectiveConfig(objective=Objective.PPO, kl_coefficient=0.05),
+        objective=ObjectiveConfig(objective=Objective.PPO),
         value_model=None,
         reward=RewardConfig(missing_end=None),
         learning_rate=3e-3,

@@ -109,7 +109,7 @@ def batch_of(prompt: Sequence[int], completion: Completion) -> Batch:
 def trainers_logprobs(policy: Policy, prompt: Sequence[int], completion: Completion, top_p: float = 1.0) -> Tensor:
     batch = batch_of(prompt, completion)
     if top_p == 1:
-        return cast(Tensor, policy(batch, temperature=TEMPERATURE))
+        return cast(Tensor, Policy(policy.model, TEMPERATURE)(batch))
     logits_NV = policy.hidden_states(batch)[batch.source_N] @ policy.head_weight.T / TEMPERATURE
     probability_NV, order_NV = torch.softmax(logits_NV.double(), dim=1).sort(descending=True)
     out_NV = probability_NV.cumsum(1) - probability_NV >= top_p

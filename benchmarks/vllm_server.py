@@ -101,7 +101,7 @@ def trainers_logprobs(policy: Policy, prompt: Sequence[int], completion: Complet
     weights = (np.arange(len(ids)) >= len(prompt)).astype(np.float32)
     batch = collate([(Segment(ids, weights),)])
     if sampling.top_p == 1:
-        return policy(batch, temperature=sampling.temperature or 1.0)
+        return Policy(policy.model, sampling.temperature or 1.0)(batch)
     logits_NV = policy.hidden_states(batch)[batch.source_N] @ policy.head_weight.T / sampling.temperature
     probability_NV, order_NV = torch.softmax(logits_NV.double(), dim=1).sort(descending=True)
     out_NV = probability_NV.cumsum(1) - probability_NV >= sampling.top_p

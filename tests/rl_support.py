@@ -16,6 +16,7 @@ from cameleer.model.policy import Policy, SegmentModel
 from cameleer.model.reward import new_reward_model
 from cameleer.model.tiny import TinyKind, tiny_model, tiny_tokenizer
 from cameleer.model.value import ValueModel
+from cameleer.rlvr.advantages import Floats
 from cameleer.rlvr.names import Objective, ObjectiveConfig
 from cameleer.rlvr.objective import (
     ADVANTAGES,
@@ -28,9 +29,12 @@ from cameleer.rlvr.objective import (
     policy_loss,
     value_loss,
 )
+from cameleer.rlvr.rollouts import Rollout
+from cameleer.rlvr.scoring import score
 from cameleer.train.accumulate import Sums, accumulate, split_step
 from cameleer.train.distributed import World, current_world, shard
 from cameleer.train.layout import Batch, Segment, Tree, collate
+from cameleer.verify import Outcome
 
 MAX_NEW_TOKENS = 16
 TEMPERATURE = 0.8
@@ -39,15 +43,10 @@ Found = tuple[float, dict[str, float], Gradients]
 EVERYTHING = {"entropy_coefficient": 0.1, "kl_coefficient": 0.2, "correction": "truncate"}
 
 
-class Tempered(Policy):
-    """Log-probabilities and entropies at a temperature that is not 1."""
-
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        return super().forward(batch, TEMPERATURE, with_entropy=True)
-
-
 def tempered_policy(dtype: torch.dtype, kind: TinyKind = "llama") -> Policy:
-    return Tempered(tiny_model(kind, VOCABULARY, 0, dtype, attention=attention.NAME))
+    """Log-probabilities and entropies at a temperature that is not 1."""
+    model = tiny_model(kind, VOCABULARY, 0, dtype, attention=attention.NAME)
+    return Policy(model, TEMPERATURE, with_entropy=True)
 
 
 def forest(seed: int, near: Policy) -> list[Tree]:
@@ -101,7 +100,7 @@ def alone(trees: Sequence[Tree]) -> list[Tree]:
 def objective_loss(objective: Objective, settings: dict[str, Any], totals: Totals) -> Loss:
     config = ObjectiveConfig.parse({"objective": objective, **settings}, "")
 
-    def loss_of(found: tuple[Tensor, Tensor], batch: Batch) -> tuple[Tensor, Sums]:
+    def loss_of(found: Tensor, batch: Batch) -> tuple[Tensor, Sums]:
         return policy_loss(config, found[0], batch, totals, found[1])
 
     return loss_of
@@ -122,6 +121,47 @@ def value_model(folder: Path, dtype: torch.dtype) -> ValueModel:
     if not folder.exists():
         save_model(tiny_model("qwen3", VOCABULARY), tiny_tokenizer(), folder)
     return ValueModel(new_reward_model(folder, seed=1).to(dtype))
+
+
+def answers(count: int, num_tokens: int) -> list[Rollout]:
+    """Answers to as many prompts, each of so many tokens with its prompt."""
+    random = np.random.default_rng(count)
+    length = num_tokens // 2
+    return [
+        Rollout(
+            place=place,
+            sample=0,
+            problem=str(place),
+            task="",
+            prompt_ids=tuple(random.integers(3, VOCABULARY, num_tokens - length).tolist()),
+            ids=tuple(random.integers(3, VOCABULARY, length).tolist()),
+            logprobs=(0.0,) * length,
+            ended=True,
+            weight_version=0,
+            response="",
+            outcome=Outcome.CORRECT,
+            score=1.0,
+            detail={},
+            reward=1.0,
+            shaping={},
+        )
+        for place in range(count)
+    ]
+
+
+def all_scores(folder: Path) -> list[list[Floats]]:
+    """What a rank gives for each token of one answer, and of three that each take more than half of the budget: of two
+    ranks one has nothing of its own to do, once or in its second turn."""
+    world = current_world()
+    models = tempered_policy(torch.float64), value_model(folder, torch.float64)
+    for each in models:
+        shard(each, world, torch.float32)
+    with WholeDouble():
+        return [score(model, answers(count, 30), 48, world) for model in models for count in (1, 3)]
+
+
+def gradients_and_scores(trees: list[Tree], folder: Path) -> tuple[dict[str, Found], list[list[Floats]]]:
+    return all_gradients(trees, folder), all_scores(folder)
 
 
 def all_gradients(trees: list[Tree], folder: Path) -> dict[str, Found]:

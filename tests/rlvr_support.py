@@ -20,6 +20,8 @@ from cameleer.rlvr import train as rlvr
 from cameleer.rlvr.config import HeldOut, KeptModel, RewardConfig, RLVRConfig
 from cameleer.rlvr.metrics import TIMINGS
 from cameleer.rlvr.names import Objective, ObjectiveConfig
+from cameleer.verify import Outcome as Verdicts
+from cameleer.verify import Verdict
 
 TARGET = {"constraints": [{"id": "word_count", "kwargs": {"relation": "at least", "count": 3}}]}
 
@@ -37,6 +39,10 @@ GROUPS = RLVRConfig(
     tokens_per_batch=256,
     held_out=HeldOut(num_problems=4, every=3, keep=KeptModel.LAST),
 )
+
+
+def grpo(**settings: Any) -> ObjectiveConfig:
+    return ObjectiveConfig.parse({"objective": "grpo", **settings}, "")
 
 
 def problems(count: int, task: str = "words", target: Any = TARGET, verifier: str = "constraints") -> list[Problem]:
@@ -107,3 +113,12 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert len(rollouts(one)) == len(rollouts(other)) > 0
     assert all(a.equals(b, null_equal=True) for a, b in zip(rollouts(one), rollouts(other), strict=True))
     assert untimed(one) == untimed(other)
+
+
+def fail(*_: Any) -> Any:
+    raise RuntimeError("stop here")
+
+
+def down(response: str, verifier: str, target: Any) -> Verdict:
+    """A verifier that cannot be reached."""
+    return Verdict(Verdicts.ERROR, None, {"error": "no connection"})

@@ -127,7 +127,7 @@ class Alone:
 
 
 def launch_ranks() -> Ranks:
-    """The ranks of this launch: those of torchrun or srun when their environment is there."""
+    """The ranks of this launch: those of torchrun when its environment is there."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Alone()
     from cameleer.train.distributed import join_launch
@@ -183,7 +183,8 @@ def _prepare(recipe: Recipe, stage: Stage, folder: Path) -> tuple[StageRun, Mani
     config = {**stage.config.model_dump(mode="json"), "seed": seed}
     if KINDS[stage.kind].renders:
         config["chat_template"] = recipe.settings.chat_template
-    key = artifact.artifact_key(stage.kind, config, inputs)
+    what = {name: value for name, value in config.items() if name not in stage.config.HOW}
+    key = artifact.artifact_key(stage.kind, what, inputs)
     target = folder / stage.name
     reason = artifact.staleness(target, key)
     if reason is None:

@@ -4,16 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from rl_support import (
     EVERYTHING,
     MAX_NEW_TOKENS,
     Found,
-    all_gradients,
     alone,
     forest,
     gradients,
+    gradients_and_scores,
     objective_loss,
     tempered_policy,
     value_model,
@@ -83,14 +84,18 @@ def test_layout_does_not_matter_to_the_value_loss(tmp_path: Path, dtype: torch.d
 
 
 def test_ranks_do_not_matter(tmp_path: Path) -> None:
-    """Two ranks, each with several micro-batches of uneven size, for every objective and the value loss."""
+    """Two ranks, each with several micro-batches of uneven size, for every objective and the value loss; and what
+    models give for tokens, where one rank is idle."""
     trees = forest(4, tempered_policy(torch.float64))
     value_model(tmp_path / "model", torch.float64)
-    many = start_ranks(2, all_gradients, trees, tmp_path / "model")
-    one = all_gradients(trees, tmp_path / "model")
+    many, many_scores = start_ranks(2, gradients_and_scores, trees, tmp_path / "model")
+    one, scores = gradients_and_scores(trees, tmp_path / "model")
     assert len(many) == len(Objective) + 1
     for name in one:
         assert_same(many[name], one[name], torch.float64)
+    for found, expected in zip(many_scores, scores, strict=True):
+        assert [len(each) for each in found] == [15] * len(expected)
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_the_comparison_sees_means_of_microbatch_means() -> None:

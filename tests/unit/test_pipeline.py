@@ -70,6 +70,7 @@ def test_only_what_a_change_concerns_runs_again(recipe: Path) -> None:
     assert run(recipe) == first, "nothing changed, nothing runs"
     (recipe.parent / "chats.jsonl").touch()
     assert run(recipe) == first, "the same bytes are the same input"
+    assert run(recipe, "sft.tokens_per_batch=64", "sft.checkpoint_minutes=1") == first, "how and not what"
 
     second = run(recipe, "eval.num_items=4")
     assert changed(first, second) == {"eval"}

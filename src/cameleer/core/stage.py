@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import ClassVar
 
 from cameleer.core.config import Config
 from cameleer.core.types import ChatTemplate
@@ -48,6 +49,9 @@ class Input:
 
 class StageConfig(Config):
     """Base of every stage's config."""
+
+    HOW: ClassVar[frozenset[str]] = frozenset()
+    """Settings of how and not of what: no part of an artifact's identity. A stopped run goes on when they change."""
 
     seed: int | None = None
     """Seed of everything random in the stage; the recipe's seed when absent."""

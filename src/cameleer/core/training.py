@@ -45,6 +45,8 @@ class Overlong(StrEnum):
 class TrainingConfig(StageConfig):
     """What every stage that trains a model can be told; a stage overrides the defaults that its recipe states."""
 
+    HOW = frozenset({"tokens_per_batch", "gradient_checkpointing", "num_ranks", "checkpoint_minutes"})
+
     learning_rate: float = Field(gt=0)
     """Peak learning rate."""
     schedule: Schedule = "linear"
@@ -64,6 +66,6 @@ class TrainingConfig(StageConfig):
     precision: Precision = "auto"
     """`fp32`, `bf16` (compute; weights and optimizer stay fp32), or `auto`: bf16 on a GPU, fp32 on a CPU."""
     num_ranks: int = Field(default=1, ge=1)
-    """Processes that train together on this machine; ignored under torchrun or srun, which say it themselves."""
+    """Processes that train together on this machine; ignored under torchrun, which says it itself."""
     checkpoint_minutes: float = Field(default=5.0, ge=0)
     """Time between checkpoints; 0: after every step."""

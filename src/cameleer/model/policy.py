@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -56,15 +57,17 @@ class SegmentModel(nn.Module):
 
 
 class Policy(SegmentModel):
-    """A causal language model: `forward(batch)` returns (N,) log-probabilities of the batch's targets.
+    """A causal language model: `forward(batch)` returns (N,) log-probabilities of the batch's targets at a temperature;
+    or, `with_entropy`, (2, N): these, and below them the entropies of the whole distributions.
 
     The head runs inside this module's forward, so that sharding the wrapper (FSDP2) gathers the embedding and the head
     exactly when they are needed.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, temperature: float = 1.0, with_entropy: bool = False) -> None:
         super().__init__(model)
         refuse_logit_features(model)
+        self.temperature, self.with_entropy = temperature, with_entropy
 
     @property
     def head_weight(self) -> Tensor:
@@ -75,14 +78,12 @@ class Policy(SegmentModel):
         )
         return head.weight
 
-    def forward(
-        self, batch: Targets, temperature: float = 1.0, with_entropy: bool = False
-    ) -> Tensor | tuple[Tensor, Tensor]:
-        """(N,) log-probabilities, or these and entropies; entropies that no gradient reaches cost backward nothing."""
+    def forward(self, batch: Targets) -> Tensor:
         hidden_ND = self.hidden_states(batch).index_select(0, batch.source_N)
-        if with_entropy:
-            return token_logprobs_and_entropies(hidden_ND, self.head_weight, batch.target_N, temperature)
-        return token_logprobs(hidden_ND, self.head_weight, batch.target_N, temperature)
+        if self.with_entropy:
+            both = token_logprobs_and_entropies(hidden_ND, self.head_weight, batch.target_N, self.temperature)
+            return torch.stack(both)
+        return token_logprobs(hidden_ND, self.head_weight, batch.target_N, self.temperature)
 
 
 def refuse_logit_features(model: PreTrainedModel) -> None:

@@ -62,7 +62,7 @@ class RewardConfig(Config):
     correct: float = Field(default=10.0, gt=0)
     """Reward of a correct answer; a verifier's partial score is worth that share of it."""
     missing_end: float | None = -10.0
-    """Reward of an answer cut off at `max_new_tokens`, in place of all else; "none": as for other answers."""
+    """Reward of an answer cut off at `max_new_tokens`, in place of all else; "none": rewarded like any other."""
     overlong: Overlong | None = None
     """Adds a punishment of long answers."""
     repetition: Repetition | None = None
@@ -137,8 +137,8 @@ class AlarmConfig(Config):
     window: int = Field(default=5, ge=1)
     """Steps over which a metric is averaged before it is compared."""
     reward_gap: float = Field(default=0.2, gt=0)
-    """What answers in training earn, as a share of the most, has risen by so much, held-out accuracy by less than a
-    quarter of it."""
+    """Alarm when what answers in training earn, as a share of the most that they could, has risen by at least this,
+    and held-out accuracy by less than a quarter of it."""
     length_factor: float = Field(default=3.0, gt=1)
     """Answers have become so many times as long as at the start, or as short."""
     repetition: float = Field(default=0.5, gt=0)
@@ -152,6 +152,8 @@ class AlarmConfig(Config):
 class RLVRConfig(TrainingConfig):
     """Defaults are Tülu 3's for 8B where it states them (technical report, Table 21 and §6.2)."""
 
+    HOW = TrainingConfig.HOW | {"sampling_batch_size", "alarms"}
+
     problems: str = "curate"
     """The stage that makes the problems, or their folder."""
     model: str = "dpo"
@@ -161,8 +163,8 @@ class RLVRConfig(TrainingConfig):
     value_model: str | None = "rm"
     """With `advantage = "gae"`, where the value model starts: a stage that makes a reward model, or its folder; "none":
     the policy's weights."""
-    objective: ObjectiveConfig = ObjectiveConfig(objective=Objective.PPO, kl_coefficient=0.05)
-    """What is minimised: objective, advantage, KL penalty; absent: Tülu 3's PPO with a KL penalty of 0.05."""
+    objective: ObjectiveConfig = ObjectiveConfig(objective=Objective.PPO)
+    """What is minimised, by name or as a table: objective, advantage, KL penalty; absent: Tülu 3's PPO."""
     reward: RewardConfig = RewardConfig()
     """What an answer is worth."""
     learning_rate: float = Field(default=3e-7, gt=0)

@@ -1,7 +1,6 @@
 """What is measured and never trained on: pass rates before the first step, accuracy of held-out problems on the way."""
 
 import json
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from cameleer.core.log import ticker
 from cameleer.model.generate import Sampling
 from cameleer.rlvr.config import Difficulty
 from cameleer.rlvr.problems import Prompt
-from cameleer.rlvr.rollouts import RolloutSource, Sampled
+from cameleer.rlvr.rollouts import Rollout, RolloutSource, Sampled
 from cameleer.train.distributed import World
 
 PASS_RATES = "pass_rates.json"
@@ -37,21 +36,24 @@ def sample_on_ranks(
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Greedy answers to held-out problems: (correct, judged) of each task with a verdict; answers without one."""
+    """Greedy answers to held-out problems: (correct, judged) of each task; answers without a verdict."""
 
     by_task: dict[str, tuple[float, int]]
     num_unjudged: int
 
     @property
     def mean(self) -> float | None:
-        """The mean accuracy over tasks; None where no answer has a verdict."""
-        shares = [correct / total for correct, total in self.by_task.values()]
-        return sum(shares) / len(shares) if shares else None
+        """The mean accuracy over tasks; None where one has no verdict: a mean over others is no measure of the same."""
+        if not all(total for _, total in self.by_task.values()):
+            return None
+        return fmean(correct / total for correct, total in self.by_task.values())
 
     def line(self) -> dict[str, Any]:
         """As keys of `metrics.jsonl`, with Wilson's 95% intervals."""
         found: dict[str, Any] = {"held_out": self.mean, "held_out_unjudged": self.num_unjudged}
         for task, (correct, total) in self.by_task.items():
+            if not total:
+                continue
             interval = wilson_interval(correct, total)
             found |= {
                 f"held_out/{task}": correct / total,
@@ -61,15 +63,21 @@ class Accuracy:
         return found
 
 
-def accuracy(source: RolloutSource, world: World, prompts: Sequence[Prompt], max_new_tokens: int) -> Accuracy:
-    """The accuracy of the sampler's present weights. An answer without a verdict counts neither way."""
-    sampled = sample_on_ranks(source, world, list(enumerate(prompts)), 1, Sampling(max_new_tokens))
-    scores: defaultdict[str, list[float]] = defaultdict(list)
-    for rollout in sampled.rollouts:
-        if rollout.score is not None:
-            scores[rollout.task].append(rollout.score)
-    by_task = {task: (sum(found), len(found)) for task, found in sorted(scores.items())}
-    return Accuracy(by_task, sum(rollout.score is None for rollout in sampled.rollouts))
+def greedy_answers(
+    source: RolloutSource, world: World, prompts: Sequence[Prompt], max_new_tokens: int
+) -> list[Rollout]:
+    """One to each prompt, of the sampler's present weights; its place is the prompt's index."""
+    return sample_on_ranks(source, world, list(enumerate(prompts)), 1, Sampling(max_new_tokens)).rollouts
+
+
+def accuracy(answers: Sequence[Rollout]) -> Accuracy:
+    """The accuracy of at least one answer. One without a verdict counts neither way."""
+    scores: dict[str, list[float]] = {task: [] for task in sorted({answer.task for answer in answers})}
+    for answer in answers:
+        if answer.score is not None:
+            scores[answer.task].append(answer.score)
+    by_task = {task: (sum(found), len(found)) for task, found in scores.items()}
+    return Accuracy(by_task, sum(answer.score is None for answer in answers))
 
 
 def pass_rates(
@@ -79,12 +87,16 @@ def pass_rates(
     difficulty: Difficulty,
     sampling: Sampling,
     file: Path,
+    retry: bool,
 ) -> list[float | None]:
     """Each prompt's share of correct answers under the starting weights; None where no answer has a verdict.
 
-    What `file` holds is not measured again; it is written after every `PROMPTS_PER_PART` prompts.
+    What `file` holds is not measured again; it is written after every `PROMPTS_PER_PART` prompts. With `retry` those
+    without a verdict are: their verifier may have been mended.
     """
     known: dict[str, float | None] = world.broadcast(json.loads(file.read_text()) if file.exists() else {})
+    if retry:
+        known = {problem: rate for problem, rate in known.items() if rate is not None}
     missing = [row for row, prompt in enumerate(prompts) if prompt.problem.id not in known]
     with ticker("pass rates", len(prompts), len(prompts) - len(missing), shown=world.leads) as progress:
         for start in range(0, len(missing), PROMPTS_PER_PART):

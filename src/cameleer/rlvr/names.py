@@ -57,10 +57,11 @@ class _Own(NamedTuple):
     kl_estimator: KLEstimator
     clip_low: float | None
     clip_high: float | None
+    kl_coefficient: float = 0.0
 
 
 _OWN: dict[Objective, _Own] = {
-    Objective.PPO: _Own(Advantage.GAE, KLEstimator.K1, 0.2, 0.2),
+    Objective.PPO: _Own(Advantage.GAE, KLEstimator.K1, 0.2, 0.2, kl_coefficient=0.05),
     Objective.GRPO: _Own(Advantage.GROUP_MEAN_STD, KLEstimator.K3, 0.2, 0.2),
     Objective.DR_GRPO: _Own(Advantage.GROUP_MEAN, KLEstimator.K3, 0.2, 0.2),
     Objective.DAPO: _Own(Advantage.GROUP_MEAN_STD, KLEstimator.K3, 0.2, 0.28),
@@ -76,7 +77,7 @@ _OF_CORRECTION = {"correction_limit": 2.0}
 class ObjectiveConfig(Config):
     """The arithmetic of an update. What is absent is filled with what the objective's source states."""
 
-    objective: Objective = Objective.GRPO
+    objective: Objective
     """`ppo`, `grpo`, `dr_grpo`, `dapo`, `rloo` (plain policy gradient), `cispo` or `gspo`."""
     advantage: Advantage | None = None
     """`group_mean_std`, `group_mean`, `leave_one_out` or `gae` (a value model); absent: the objective's own."""
@@ -85,7 +86,7 @@ class ObjectiveConfig(Config):
     clip_high: float | None = Field(default=None, gt=0)
     """The ratio counts up to 1 + this: 0.2, for `dapo` 0.28, `gspo` 4e-4, `cispo` 4; `rloo` has none."""
     kl_coefficient: float = Field(default=0.0, ge=0)
-    """Weight β of the divergence from the reference model; 0: no reference is needed."""
+    """Weight β of the divergence from the reference model: 0.05 for `ppo`, else 0, which needs no reference."""
     kl_estimator: KLEstimator | None = None
     """`k1` taken off the reward (own of `ppo`, `rloo`), or `k2` or `k3` (own of the others) added to the loss."""
     correction: Correction = Correction.NONE
@@ -117,12 +118,14 @@ class ObjectiveConfig(Config):
     @classmethod
     def _fill(cls, table: Any) -> Any:
         """The table with what its objective reads and the table leaves open."""
+        if isinstance(table, str):
+            table = {"objective": table}
         if not isinstance(table, Mapping):
             return table
         filled = {key: value for key, value in table.items() if value is not None}
         try:
-            own = _OWN[Objective(filled.get("objective", Objective.GRPO))]
-        except ValueError:
+            own = _OWN[Objective(filled["objective"])]
+        except (KeyError, ValueError):
             return table
         defaults: dict[str, Any] = {key: value for key, value in own._asdict().items() if value is not None}
         if filled.get("advantage", own.advantage) == Advantage.GAE:
@@ -130,6 +133,16 @@ class ObjectiveConfig(Config):
         if filled.get("correction", Correction.NONE) != Correction.NONE:
             defaults |= _OF_CORRECTION
         return defaults | filled
+
+    @model_validator(mode="after")
+    def _refuse_a_penalty_by_its_own_spread(self) -> Self:
+        if self.kl_in_reward and self.advantage is Advantage.GROUP_MEAN_STD:
+            raise ValueError(
+                "kl_estimator = 'k1' takes the divergence off rewards, and advantage = 'group_mean_std' divides these "
+                "by their spread: where all answers earn the same it would weigh as much as a right answer, whatever "
+                "kl_coefficient; use k2 or k3, or advantage = 'group_mean'"
+            )
+        return self
 
     @model_validator(mode="after")
     def _refuse_unread(self) -> Self:

@@ -87,8 +87,9 @@ class PromptOrder:
                 f"task_weights: there are problems of {', '.join(unnamed)}, which have no weight.",
                 "Give every task one, or leave its problems out of the mixture.",
             )
-        self._shares = {task: weights[task] / sum(weights.values()) for task in weights} or {"": 1.0}
-        self._streams = {task: self._endless(rows_of[task], number) for number, task in enumerate(sorted(self._shares))}
+        # Sorted: the order of a table's keys, by which ties would go, is no part of a recipe.
+        self._shares = {task: weights[task] / sum(weights.values()) for task in sorted(weights)} or {"": 1.0}
+        self._streams = {task: self._endless(rows_of[task], number) for number, task in enumerate(self._shares)}
         self.num_prompts = sum(len(rows_of[task]) for task in self._shares)
         self._given = dict.fromkeys(self._shares, 0)
 

@@ -28,7 +28,8 @@ from cameleer.rlvr.shaping import reward_of
 from cameleer.verify import Outcome, Verdict
 from cameleer.verify.pool import VerifierPool
 
-FOLDER = "rollouts"
+FOLDER, HELD_OUT = "rollouts", "held_out"
+"""The folders of what steps learn from, and of greedy answers to what is held out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +131,11 @@ ROLLOUTS = Table[Rollout](
 
 @dataclass(frozen=True)
 class RolloutFiles:
-    """The files of a run's steps, counted from 0: `step-000001.parquet` holds the rollouts of step 0."""
+    """A file of rollouts for each step, counted from 0: `step-000001.parquet` holds those of step 0."""
 
     folder: Path
+    first: int = 1
+    """The number of step 0's file."""
 
     def write(self, step: int, rollouts: Sequence[Rollout]) -> None:
         self.folder.mkdir(exist_ok=True)
@@ -144,7 +147,7 @@ class RolloutFiles:
         return list(table.read(self.folder)) if (self.folder / table.name).exists() else None
 
     def _table(self, step: int) -> Table[Rollout]:
-        return replace(ROLLOUTS, name=f"step-{step + 1:06d}.parquet")
+        return replace(ROLLOUTS, name=f"step-{step + self.first:06d}.parquet")
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 
 from cameleer.core.render import Renderer
 from cameleer.model.generate import MEMORY_GIB, LocalGenerator
+from cameleer.model.policy import Policy
 from cameleer.rlvr.config import RLVRConfig
-from cameleer.rlvr.scoring import TemperedPolicy
 from cameleer.train.distributed import is_sharded, send
 from cameleer.train.learner import Learner, compute_dtype
 
@@ -20,7 +20,7 @@ from cameleer.train.learner import Learner, compute_dtype
 class Sampler:
     """A generator on a learner's weights."""
 
-    def __init__(self, config: RLVRConfig, learner: Learner[TemperedPolicy], renderer: Renderer) -> None:
+    def __init__(self, config: RLVRConfig, learner: Learner[Policy], renderer: Renderer) -> None:
         self._learner = learner
         self._copy = self._made_copy(config) if is_sharded(learner.model) else None
         on_gpu = learner.world.device.type == "cuda"

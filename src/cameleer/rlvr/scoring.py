@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
-from cameleer.model.policy import Policy, SegmentModel, Targets
+from cameleer.model.policy import SegmentModel
 from cameleer.rlvr.advantages import Floats
 from cameleer.rlvr.rollouts import Rollout
 from cameleer.train.accumulate import split_step
@@ -21,23 +20,6 @@ from cameleer.train.layout import Segment, Tree, collate
 
 Columns = Mapping[str, Floats]
 """What a loss reads of an answer's tokens, (L,) by name."""
-
-
-class TemperedPolicy(Policy):
-    """A policy at the temperature of sampling: (N,) log-probabilities, or (2, N) with the entropies below them."""
-
-    def __init__(self, model: PreTrainedModel, temperature: float, with_entropy: bool = False) -> None:
-        super().__init__(model)
-        self.temperature, self.with_entropy = temperature, with_entropy
-
-    def forward(self, batch: Targets, temperature: float | None = None, with_entropy: bool | None = None) -> Tensor:
-        """What is given here wins over what the policy was made with."""
-        given = super().forward(
-            batch,
-            self.temperature if temperature is None else temperature,
-            self.with_entropy if with_entropy is None else with_entropy,
-        )
-        return given if isinstance(given, Tensor) else torch.stack(given)
 
 
 def trees_of(
@@ -76,7 +58,7 @@ def score(model: SegmentModel, rollouts: Sequence[Rollout], tokens_per_batch: in
     for batch in split_step(trees, tokens_per_batch, world) if trees else ():
         output: Tensor = model(collate(batch, 128 if world.device.type == "cuda" else 1).to(world.device))
         # Of log-probabilities and entropies the former.
-        given = output.reshape(-1, output.shape[-1])[0].double().cpu().numpy()
+        given = (output if output.ndim == 1 else output[0]).double().cpu().numpy()
         taken = 0
         for tree in batch:
             # A rank without a tree of its own computes a copy of another's, which has no targets.

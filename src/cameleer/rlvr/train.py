@@ -13,7 +13,7 @@ and are learned from again; what was sampled in part is sampled again, the same.
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -28,15 +28,24 @@ from cameleer.core.stage import StageRun
 from cameleer.model import attention
 from cameleer.model.generate import Sampling
 from cameleer.model.load import check_same_tokens, context_length, load_model, load_renderer, stored_dtype
+from cameleer.model.policy import Policy
 from cameleer.model.reward import load_reward_model
 from cameleer.model.value import ValueModel, new_value_model
 from cameleer.rlvr import metrics
 from cameleer.rlvr.alarms import StepSigns, alarms_at
 from cameleer.rlvr.config import KeptModel, RLVRConfig
-from cameleer.rlvr.measure import PASS_RATES, accuracy, of_suitable_difficulty, pass_rates, sample_on_ranks
+from cameleer.rlvr.measure import (
+    PASS_RATES,
+    accuracy,
+    greedy_answers,
+    of_suitable_difficulty,
+    pass_rates,
+    sample_on_ranks,
+)
 from cameleer.rlvr.problems import Prompt, PromptOrder, as_prompts, hold_out, load_prompts, within
 from cameleer.rlvr.rollouts import (
     FOLDER,
+    HELD_OUT,
     Rollout,
     RolloutFiles,
     RolloutSource,
@@ -46,12 +55,12 @@ from cameleer.rlvr.rollouts import (
     together,
 )
 from cameleer.rlvr.sampler import Sampler
-from cameleer.rlvr.scoring import TemperedPolicy
 from cameleer.rlvr.update import Models, learn
 from cameleer.tasks import find_task
 from cameleer.train.distributed import World, current_world, in_launch, sharded, start_ranks
 from cameleer.train.interrupt import Interrupt
 from cameleer.train.learner import Learner, compute_dtype, with_options
+from cameleer.verify import Outcome as Verdicts
 from cameleer.verify.pool import VerifierPool
 from cameleer.verify.sandbox.run import announce_protections
 
@@ -66,8 +75,8 @@ class Counts:
     too_long: int
     """Of the problems and of held-out tasks' items."""
     held_out: int
-    unsuitable: int
-    unmeasured: int
+    unsuitable: int = 0
+    unmeasured: int = 0
     """Of the unsuitable ones those whose verifier failed on every answer."""
 
 
@@ -82,6 +91,7 @@ class Setup:
     sampler: Sampler
     source: RolloutSource
     files: RolloutFiles
+    held_out_files: RolloutFiles
     prompts: list[Prompt]
     held_out: list[Prompt]
     order: PromptOrder
@@ -92,7 +102,7 @@ class Setup:
     history: list[StepSigns] = field(default_factory=list[StepSigns])
     alarms: dict[str, str] = field(default_factory=dict[str, str])
     accuracies: dict[int, float | None] = field(default_factory=dict[int, float | None])
-    """Held-out accuracy by the number of steps done; None where no answer had a verdict."""
+    """Held-out accuracy by the number of steps done; None where a task had no verdict."""
 
     @property
     def world(self) -> World:
@@ -164,20 +174,24 @@ def prepare(config: RLVRConfig, stage: StageRun, world: World, pool: VerifierPoo
         items = within(as_prompts(problems, renderer, f"held_out: {name}"), longest)
         num_too_long += len(problems) - len(items)
         held_out += items
-    _refuse_nothing(stage, len(trained), len(every), num_too_long, longest)
+    counts = Counts(len(every), num_too_long, len(held_out))
+    refuse_empty(stage, len(trained), counts, longest)
     order = PromptOrder(trained, config.task_weights, stage.seed)
     models = build_models(config, stage, world)
     sampler = Sampler(config, models.policy, renderer)
     source = RolloutSource(sampler.generator, pool, renderer, config.reward)
-    suitable, num_unmeasured = trained, 0
+    files = RolloutFiles(stage.folder / FOLDER)
+    suitable = trained
     if config.difficulty is not None:
         sampling = Sampling(config.max_new_tokens, config.temperature, seed=stage.seed)
         with sampling_mode(models.policy.model):
-            rates = pass_rates(source, world, trained, config.difficulty, sampling, stage.folder / PASS_RATES)
-        num_unmeasured = rates.count(None)
+            begun = files.read(0) is not None
+            file = stage.folder / PASS_RATES
+            rates = pass_rates(source, world, trained, config.difficulty, sampling, file, retry=not begun)
         chosen = of_suitable_difficulty(rates, config.difficulty)
         suitable = [trained[row] for row in chosen]
-        _refuse_nothing(stage, len(suitable), len(every), num_too_long, longest)
+        counts = replace(counts, unsuitable=len(trained) - len(suitable), unmeasured=rates.count(None))
+        refuse_empty(stage, len(suitable), counts, longest)
         ranks = [-(rates[row] or 0.0) for row in chosen] if config.difficulty.easy_first else None
         order = PromptOrder(suitable, config.task_weights, stage.seed, ranks)
     steps = -(-order.num_prompts * config.num_epochs // config.prompts_per_step)
@@ -188,37 +202,43 @@ def prepare(config: RLVRConfig, stage: StageRun, world: World, pool: VerifierPoo
         models=models,
         sampler=sampler,
         source=source,
-        files=RolloutFiles(stage.folder / FOLDER),
+        files=files,
+        held_out_files=RolloutFiles(stage.folder / HELD_OUT, first=0),
         prompts=suitable,
         held_out=held_out,
         order=order,
         num_steps=config.num_steps or steps,
         longest_prompt=longest,
-        counts=Counts(len(every), num_too_long, len(held_out), len(trained) - len(suitable), num_unmeasured),
+        counts=counts,
     )
 
 
 def longest_prompt(config: RLVRConfig, stage: StageRun) -> int:
-    """The most tokens of a prompt: as the recipe says, and so that the longest answer still fits the context."""
-    context, longest = context_length(AutoConfig.from_pretrained(stage.inputs["model"])), config.max_prompt_tokens
-    return longest if context is None else min(longest, context - config.max_new_tokens)
+    """The most tokens of a prompt: as the recipe says, and so that the longest answer still fits every context."""
+    roles = [role for role in ("model", "reference", "value_model") if role in stage.inputs]
+    contexts = [context_length(AutoConfig.from_pretrained(stage.inputs[role])) for role in roles]
+    rooms = [context - config.max_new_tokens for context in contexts if context is not None]
+    return min(config.max_prompt_tokens, *rooms)
 
 
-def _refuse_nothing(stage: StageRun, num_left: int, num_all: int, num_too_long: int, longest: int) -> None:
+def refuse_empty(stage: StageRun, num_left: int, counts: Counts, longest: int) -> None:
+    """Raise a UserError that says where all problems went."""
     if num_left == 0:
         raise UserError(
-            f"{stage.inputs['problems']}: no problems to train on: of {num_all}, {num_too_long} have more than "
-            f"{longest} tokens (max_prompt_tokens, and what the context leaves beside max_new_tokens); the others are "
-            "held out or of another difficulty.",
-            "Raise max_prompt_tokens, lower max_new_tokens, hold out fewer or widen difficulty.pass_rate.",
+            f"{stage.inputs['problems']}: no problems to train on: of {counts.problems}, {counts.too_long} have more "
+            f"than {longest} tokens (max_prompt_tokens, and what the context leaves beside max_new_tokens), "
+            f"{counts.unsuitable} are not of the wanted difficulty, {counts.unmeasured} of them for want of a verdict; "
+            "the others are held out.",
+            "Raise max_prompt_tokens, lower max_new_tokens, hold out fewer, widen difficulty.pass_rate or mend the "
+            "verifier.",
         )
 
 
 def build_models(config: RLVRConfig, stage: StageRun, world: World) -> Models:
     """The policy in training; the frozen reference and the value model in training where the config asks for them."""
 
-    def tempered(model: PreTrainedModel) -> TemperedPolicy:
-        return TemperedPolicy(model, config.temperature, config.objective.entropy_coefficient > 0)
+    def tempered(model: PreTrainedModel) -> Policy:
+        return Policy(model, config.temperature, config.objective.entropy_coefficient > 0)
 
     def build(device: torch.device) -> PreTrainedModel:
         model = load_model(stage.inputs["model"], torch.float32, device, attention=attention.NAME)
@@ -229,9 +249,9 @@ def build_models(config: RLVRConfig, stage: StageRun, world: World) -> Models:
     if config.uses_reference:
         dtype = compute_dtype(config, world)
 
-        def frozen(device: torch.device) -> TemperedPolicy:
+        def frozen(device: torch.device) -> Policy:
             model = load_model(stage.inputs["reference"], dtype, device, attention=attention.NAME)
-            return TemperedPolicy(model, config.temperature).requires_grad_(False)
+            return Policy(model, config.temperature).requires_grad_(False)
 
         reference = sharded(frozen, world, dtype).eval()
     if config.uses_values:
@@ -339,8 +359,22 @@ def rollouts_for(setup: Setup, step: int, done: int, after: Sequence[Rollout] | 
             )
         first_place = max(rollout.place for rollout in before) + 1
     sampled = sample(setup, first_place)
+    refuse_failed_verifiers(step, sampled.rollouts)
     save_rollouts(setup, step, sampled.rollouts)
     return sampled
+
+
+def refuse_failed_verifiers(step: int, rollouts: Sequence[Rollout]) -> None:
+    """Raise a UserError where verifiers failed on every answer of a step: there is nothing to learn until that is
+    mended, and the step has not begun."""
+    if any(rollout.outcome is not Verdicts.ERROR for rollout in rollouts):
+        return
+    first = rollouts[0]
+    raise UserError(
+        f"step {step + 1}: verifiers failed on all {len(rollouts)} answers; on one to {first.problem}: "
+        f"{first.detail.get('error', first.detail)}.",
+        "Mend that and give the same command: the run goes on from its last checkpoint and samples this step again.",
+    )
 
 
 def save_rollouts(setup: Setup, step: int, rollouts: Sequence[Rollout]) -> None:
@@ -407,18 +441,32 @@ def measure(setup: Setup, done: int) -> None:
     if not setup.held_out:
         return
     started = time.monotonic()
-    with sampling_mode(setup.models.policy.model):
-        found = accuracy(setup.source, setup.world, setup.held_out, setup.config.max_new_tokens)
+    found = accuracy(held_out_answers(setup, done))
     known = [each for each in setup.accuracies.values() if each is not None]
-    if setup.config.held_out.keep is KeptModel.BEST and (done == 0 or (found.mean or 0.0) > max(known, default=0.0)):
+    better = found.mean is not None and found.mean > max(known, default=-1.0)
+    if setup.config.held_out.keep is KeptModel.BEST and (done == 0 or better):
         setup.models.policy.keep(done)
     setup.accuracies[done] = found.mean
     before = setup.accuracies[0]
     raised = {} if before is None or found.mean is None else alarms(setup, (before, found.mean))
     if setup.log is not None:
         setup.log.write(step=done, **found.line(), **raised, seconds=time.monotonic() - started)
-        said = "not known: no verdict" if found.mean is None else f"{found.mean:.3f}"
+        said = "not known: a task has no verdict" if found.mean is None else f"{found.mean:.3f}"
         console.print(f"  step {done}: held-out accuracy {said}")
+
+
+def held_out_answers(setup: Setup, done: int) -> list[Rollout]:
+    """Greedy answers to what is held out after `done` steps. Those on disk are taken from there, verdicts included: a
+    run that goes on decides as it did."""
+    stored = setup.held_out_files.read(done)
+    setup.world.barrier()
+    if stored is None:
+        with sampling_mode(setup.models.policy.model):
+            stored = greedy_answers(setup.source, setup.world, setup.held_out, setup.config.max_new_tokens)
+        if setup.world.leads:
+            setup.held_out_files.write(done, stored)
+        setup.world.barrier()
+    return stored
 
 
 def note(progress: Ticker, line: dict[str, Any]) -> None:
@@ -437,7 +485,8 @@ def memory_named(stage: StageRun) -> Generator[None]:
             raise
         raise UserError(
             f"{stage.name}: out of memory: {failure}",
-            "Lower tokens_per_batch or sampling_batch_size, or set gradient_checkpointing = true.",
+            "Lower tokens_per_batch or sampling_batch_size, or set gradient_checkpointing = true; the run goes on from "
+            "its last checkpoint.",
         ) from None
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cameleer.model.policy import Policy
 from cameleer.model.value import ValueModel
 from cameleer.rlvr.advantages import Floats, gae, group_advantages, kl_penalised_rewards, whiten
 from cameleer.rlvr.config import RLVRConfig
@@ -34,7 +35,7 @@ from cameleer.rlvr.objective import (
     value_loss,
 )
 from cameleer.rlvr.rollouts import Rollout, groups_of, has_variance
-from cameleer.rlvr.scoring import TemperedPolicy, score, trees_of
+from cameleer.rlvr.scoring import score, trees_of
 from cameleer.train.accumulate import LossFunction, Sums
 from cameleer.train.distributed import World
 from cameleer.train.layout import Batch, Tree
@@ -49,8 +50,8 @@ class Models:
     """What a step reads and trains. `reference` and `value` are there where the config asks for them."""
 
     world: World
-    policy: Learner[TemperedPolicy]
-    reference: TemperedPolicy | None
+    policy: Learner[Policy]
+    reference: Policy | None
     value: Learner[ValueModel] | None
 
 

@@ -83,7 +83,14 @@ def _quiet() -> Generator[None]:
 
 
 def _state(model: nn.Module, optimizers: Optimizers) -> dict[str, Any]:
+    fresh = [optimizer for optimizer in optimizers if not optimizer.state]
     model_state, optimizer_state = get_state_dict(model, optimizers, options=_OPTIONS)
+    if fresh:
+        # An optimizer that has taken no step was made to take one, which moves nothing but is counted: its next would
+        # be corrected for a bias that it does not have.
+        for kept in (kept for optimizer in fresh for kept in optimizer.state.values()):
+            kept["step"].zero_()
+        model_state, optimizer_state = get_state_dict(model, optimizers, options=_OPTIONS)
     return {"model": model_state, "optimizer": optimizer_state}
 
 

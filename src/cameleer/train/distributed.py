@@ -1,6 +1,6 @@
 """Ranks: one process per device, which agree through torch.distributed and shard the model by FSDP2.
 
-A process is rank 0 of 1, or it was started by torchrun or srun (the environment says RANK, WORLD_SIZE, …), or by
+A process is rank 0 of 1, or it was started by torchrun (the environment says RANK, WORLD_SIZE, …), or by
 `start_ranks`. The losses divide by global counts, so FSDP's mean over ranks is undone by multiplying with their number.
 """
 

@@ -161,8 +161,7 @@ class Learner(Generic[Model]):
         listed = ", ".join(names[:ROWS_NAMED_IN_ERRORS]) + (", …" if len(names) > ROWS_NAMED_IN_ERRORS else "")
         return UserError(
             f"{self.stage.name} step {number + 1}: loss {loss}, gradient norm {grad_norm}. Its rows: {listed}.",
-            "The last checkpoint has finite weights from before. Lower learning_rate, set max_grad_norm = 1.0, or "
-            "look at these rows.",
+            "Look at these rows; or lower learning_rate or set max_grad_norm = 1.0, with which the stage begins anew.",
         )
 
 

@@ -100,7 +100,8 @@ class VerifierPool:
         """Judge a stream of items and give (index, verdict, seconds) as they are done.
 
         Items are taken as they can be worked on, so that a stream may be endless. One that its verifier refuses, for a
-        target that is malformed, has the outcome `error` like one whose worker died: it ends no stream.
+        target that is malformed, or that no worker could be started for, has the outcome `error` like one whose worker
+        died: it ends no stream.
         """
         waiting: dict[Future[Judged], int] = {}
         for index, item in enumerate(items):
@@ -174,7 +175,7 @@ def _finished(waiting: "dict[Future[Judged], int]", timeout: float | None) -> It
         index = waiting.pop(future)
         try:
             judged = future.result()
-        except UserError as refused:
+        except (UserError, RuntimeError, OSError) as refused:
             judged = Judged(Verdict(Outcome.ERROR, None, {"error": str(refused)}), 0.0)
         yield index, judged.verdict, judged.seconds
 

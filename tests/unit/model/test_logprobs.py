@@ -9,6 +9,7 @@ from support import random_forest, tiny_policy
 
 from cameleer.model import logprobs
 from cameleer.model.logprobs import token_logprobs, token_logprobs_and_entropies
+from cameleer.model.policy import Policy
 from cameleer.train.layout import collate
 
 
@@ -161,8 +162,8 @@ def test_measuring_entropy_changes_no_gradient() -> None:
 def test_policy_gives_entropies_beside_the_same_logprobs(dtype: torch.dtype) -> None:
     policy = tiny_policy("llama", dtype)
     batch = collate(random_forest(0))
-    logprob, entropy = policy(batch, 0.7, with_entropy=True)
-    assert torch.equal(logprob, policy(batch, 0.7))
+    logprob, entropy = Policy(policy.model, 0.7, with_entropy=True)(batch)
+    assert torch.equal(logprob, Policy(policy.model, 0.7)(batch))
     logits = policy.hidden_states(batch)[batch.source_N] @ policy.head_weight.T / 0.7
     expected = torch.distributions.Categorical(logits=logits.double()).entropy()
     torch.testing.assert_close(entropy.double(), expected, rtol=1e-5, atol=1e-5)

@@ -10,6 +10,9 @@ import pytest
 import torch
 from rlvr_support import (
     TARGET,
+    assert_same_run,
+    fail,
+    grpo,
     outcome,
     problems,
     rollouts,
@@ -27,8 +30,9 @@ from cameleer.model.tiny import tiny_model, tiny_tokenizer
 from cameleer.rlvr import measure, update
 from cameleer.rlvr import train as rlvr
 from cameleer.rlvr.config import Difficulty, HeldOut, KeptModel
-from cameleer.rlvr.names import ObjectiveConfig
 from cameleer.rlvr.rollouts import RolloutFiles
+from cameleer.verify import Outcome
+from cameleer.verify.pool import VerifierPool
 
 # --- what is measured ---
 
@@ -96,6 +100,58 @@ def test_pass_rates_go_on_where_they_were_stopped(
     assert asked == [6, 6, 4, 4, 4], "two parts, the one that failed, its second try, and the step's four prompts"
 
 
+def test_a_pass_rate_without_a_verdict_is_asked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the first step: a verifier that was down when problems were measured has not made them unsuitable."""
+    inputs = write_inputs(tmp_path, problems(8))
+    changes = {"difficulty": Difficulty(num_samples=2), "held_out": HeldOut(), "num_steps": 1}
+    down = VerifierPool(verify="rlvr_support:down")
+    with monkeypatch.context() as patch:
+        patch.setattr(rlvr, "VerifierPool", lambda **_: down)
+        with pytest.raises(UserError, match="8 are not of the wanted difficulty, 8 of them for want of a verdict"):
+            train(tmp_path / "out", inputs, **changes)
+    assert outcome(tmp_path / "out", inputs, **changes).counts["unmeasured"] == 0
+
+
+def test_a_task_without_a_verdict_leaves_a_measurement_unknown(
+    tmp_path: Path, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mean over the other tasks is of something else: it is not compared, and no weights are kept by it."""
+    held_out = HeldOut(num_problems=4, tasks=("precise-if-dev",), num_items=4, every=1)
+    sample, calls = measure.sample_on_ranks, 0
+
+    def half(*given: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        sampled = sample(*given)
+        gone = {"outcome": Outcome.ERROR, "score": None, "reward": None}
+        rows = [replace(each, **gone) if each.task == "words" else each for each in sampled.rollouts]
+        return replace(sampled, rollouts=rows) if calls == 1 else sampled
+
+    monkeypatch.setattr(measure, "sample_on_ranks", half)
+    result = outcome(tmp_path / "out", inputs, held_out=held_out, num_steps=2)
+    first, *others = [line for line in untimed(tmp_path / "out") if "held_out" in line]
+    assert first["held_out"] is None and "held_out/words" not in first and "held_out/precise-if-dev" in first
+    assert result.summary["held_out"] == max(line["held_out"] for line in others)
+    assert result.summary["kept_step"] > 0 and result.summary["held_out_start"] is None
+
+
+def test_held_out_verdicts_are_made_once(
+    tmp_path: Path, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that goes on decides by the verdicts that it had, and its answers are on disk."""
+    held_out = HeldOut(num_problems=4, every=1)
+    whole = train(tmp_path / "whole", inputs, held_out=held_out, num_steps=3)
+    with monkeypatch.context() as patch:
+        patch.setattr(rlvr, "choose", fail)
+        with pytest.raises(RuntimeError, match="stop here"):
+            train(tmp_path / "cut", inputs, held_out=held_out, num_steps=3)
+    monkeypatch.setattr(rlvr, "greedy_answers", fail)
+    train(tmp_path / "cut", inputs, held_out=held_out, num_steps=3)
+    assert_same_run(tmp_path / "cut", whole)
+    files = sorted(path.name for path in (whole / "held_out").iterdir())
+    assert files == [f"step-00000{number}.parquet" for number in range(4)]
+
+
 def test_a_planted_exploit_raises_the_alarm(tmp_path: Path) -> None:
     """The verifier in training counts words alone; the task, as held-out problems judge it, also asks for one word.
 
@@ -159,7 +215,12 @@ def test_a_reference_with_other_tokens(tmp_path: Path, inputs: dict[str, Path]) 
     save_model(tiny_model("llama"), tokenizer, tmp_path / "other")
     given = {**inputs, "reference": tmp_path / "other"}
     with pytest.raises(UserError, match="the reference reads texts as other tokens"):
-        train(tmp_path / "out", given, objective=ObjectiveConfig(kl_coefficient=0.1), reference="other")
+        train(
+            tmp_path / "out",
+            given,
+            objective=grpo(kl_coefficient=0.1),
+            reference="other",
+        )
 
 
 def test_a_loss_that_is_not_finite_is_named(

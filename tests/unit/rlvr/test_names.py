@@ -11,7 +11,9 @@ def parse(**table: object) -> ObjectiveConfig:
 
 
 def test_each_objective_has_its_sources_settings() -> None:
-    found = {o: (c.advantage, c.kl_estimator, c.clip_low, c.clip_high) for o in Objective for c in [parse(objective=o)]}
+    configs = {objective: parse(objective=objective) for objective in Objective}
+    found = {name: (c.advantage, c.kl_estimator, c.clip_low, c.clip_high) for name, c in configs.items()}
+    assert {name: c.kl_coefficient for name, c in configs.items() if c.kl_coefficient} == {"ppo": 0.05}
     assert found == {
         "ppo": (Advantage.GAE, KLEstimator.K1, 0.2, 0.2),
         "grpo": (Advantage.GROUP_MEAN_STD, KLEstimator.K3, 0.2, 0.2),
@@ -36,7 +38,7 @@ def test_what_is_said_wins_over_the_sources_settings() -> None:
         ({"objective": "cispo", "clip_low": 0.2}, "clip_low"),
         ({"objective": "grpo", "gae_lambda": 0.95}, "gae_lambda"),
         ({"objective": "ppo", "advantage": "leave_one_out", "value_clip": 0.2}, "value_clip"),
-        ({"correction_limit": 5.0}, "correction_limit"),
+        ({"objective": "grpo", "correction_limit": 5.0}, "correction_limit"),
     ],
 )
 def test_a_setting_that_nothing_reads_is_refused_by_name(table: dict[str, object], name: str) -> None:
@@ -52,10 +54,27 @@ def test_a_resolved_config_can_be_read_again(objective: Objective, correction: C
 
 
 def test_the_estimator_says_where_the_penalty_goes() -> None:
-    assert not parse(objective="grpo").kl_in_loss and not parse(objective="ppo").kl_in_reward
+    assert not parse(objective="grpo").kl_in_loss and not parse(objective="ppo", kl_coefficient=0).kl_in_reward
     in_loss, in_reward = parse(objective="grpo", kl_coefficient=0.1), parse(objective="ppo", kl_coefficient=0.1)
     assert (in_loss.kl_in_loss, in_loss.kl_in_reward) == (True, False)
     assert (in_reward.kl_in_loss, in_reward.kl_in_reward) == (False, True)
+
+
+def test_a_name_alone_is_a_table_of_it() -> None:
+    assert ObjectiveConfig.model_validate("dapo") == parse(objective="dapo")
+
+
+def test_a_table_without_a_name_is_refused() -> None:
+    """A weight given to one objective would else choose another."""
+    with pytest.raises(UserError, match=r"rlvr\.objective\.objective: missing"):
+        parse(kl_coefficient=0.07)
+
+
+def test_a_penalty_is_not_divided_by_its_own_spread() -> None:
+    """Where all answers are wrong rewards differ by the penalty alone; (r − mean) / std makes it large."""
+    with pytest.raises(UserError, match="would weigh as much as a right answer"):
+        parse(objective="grpo", kl_coefficient=0.01, kl_estimator="k1")
+    assert parse(objective="dr_grpo", kl_coefficient=0.01, kl_estimator="k1").kl_in_reward
 
 
 def test_an_unknown_objective_is_named_with_the_known_ones() -> None:

@@ -199,7 +199,7 @@ def test_the_first_ratio_of_sampled_tokens_is_one_at_any_temperature(temperature
         trees.append((Segment(prompt, np.zeros(len(prompt), np.float32)), *answers))
     batch = collate(trees)
     with torch.no_grad():
-        logprobs = Policy(model)(batch, temperature)
+        logprobs = Policy(model, temperature)(batch)
         untempered = Policy(model)(batch)
     assert len(logprobs) > 100
     assert (logprobs - batch.columns[BEHAVIOUR]).exp().sub(1).abs().max() <= 1e-5

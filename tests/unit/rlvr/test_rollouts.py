@@ -13,11 +13,12 @@ from rlvr_support import problems
 from cameleer.core.errors import UserError
 from cameleer.core.render import Renderer
 from cameleer.model import attention
+from cameleer.model.policy import Policy
 from cameleer.model.tiny import tiny_model, tiny_tokenizer
 from cameleer.rlvr.config import Format, Instructions, Overlong, Repetition, RewardConfig
 from cameleer.rlvr.problems import Prompt, PromptOrder, as_prompts, hold_out, within
 from cameleer.rlvr.rollouts import Rollout, RolloutFiles, groups_of, has_variance
-from cameleer.rlvr.scoring import TemperedPolicy, score, trees_of
+from cameleer.rlvr.scoring import score, trees_of
 from cameleer.rlvr.shaping import overlong, repetition, reward_of
 from cameleer.train.distributed import World
 from cameleer.train.layout import tree_size
@@ -208,7 +209,7 @@ def test_scores_are_each_answers_own_whatever_the_budget(temperature: float) -> 
     """Each equals a plain forward pass of transformers over prompt and answer."""
     rows = [rollout(place, sample, 2 + sample) for place in range(3) for sample in range(3)]
     plain = tiny_model(attention="sdpa")
-    policy = TemperedPolicy(tiny_model(attention=attention.NAME), temperature)
+    policy = Policy(tiny_model(attention=attention.NAME), temperature)
     for budget in (8, 64, 4096):
         for row, found in zip(rows, score(policy, rows, budget, ALONE), strict=True):
             ids = torch.tensor([[*row.prompt_ids, *row.ids]])

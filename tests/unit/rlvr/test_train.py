@@ -4,30 +4,47 @@ import os
 import random
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from rlvr_support import GROUPS, assert_same_run, gain, outcome, problems, rollouts, steps, train, weights, write_inputs
+from rlvr_support import (
+    GROUPS,
+    assert_same_run,
+    fail,
+    gain,
+    grpo,
+    outcome,
+    problems,
+    rollouts,
+    steps,
+    train,
+    weights,
+    write_inputs,
+)
 from transformers import AutoModelForCausalLM
 
 from cameleer.core.errors import UserError
 from cameleer.core.log import read_metrics
 from cameleer.core.training import LoraConfig
 from cameleer.model.load import save_model
+from cameleer.model.policy import Policy
 from cameleer.model.reward import new_reward_model
 from cameleer.model.tiny import tiny_tokenizer
+from cameleer.rlvr import measure, update
 from cameleer.rlvr import train as rlvr
-from cameleer.rlvr import update
 from cameleer.rlvr.config import HeldOut, RewardConfig, RLVRConfig
 from cameleer.rlvr.names import Correction, Objective, ObjectiveConfig
 from cameleer.rlvr.objective import Totals
+from cameleer.rlvr.rollouts import Sampled
+from cameleer.verify import Outcome as Verdicts
 
 PPO = GROUPS.model_copy(
     update={
-        "objective": ObjectiveConfig(objective=Objective.PPO, kl_coefficient=0.05),
+        "objective": ObjectiveConfig(objective=Objective.PPO),
         "reward": RewardConfig(missing_end=None),
         "learning_rate": 3e-3,
         "prompts_per_step": 8,
@@ -61,8 +78,7 @@ def test_the_gap_shows_a_temperature_that_only_the_sampler_applies(
     tmp_path: Path, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The known bug, put in."""
-    forward = rlvr.TemperedPolicy.forward
-    monkeypatch.setattr(rlvr.TemperedPolicy, "forward", lambda self, batch: forward(self, batch, temperature=1.0))
+    monkeypatch.setattr(rlvr, "Policy", lambda model, temperature, *rest: Policy(model, 1.0, *rest))
     (line, *_) = steps(train(tmp_path / "out", inputs, temperature=0.7, num_steps=1))
     assert line["sampler_gap"] > 0.1
 
@@ -129,7 +145,12 @@ def test_staleness_one_learns_from_the_second_latest(
     tmp_path: Path, inputs: dict[str, Path], correction: Correction
 ) -> None:
     """Rollouts of a step come from the weights before the last update, and their proximal policy is computed anew."""
-    folder = train(tmp_path / "out", inputs, max_staleness=1, objective=ObjectiveConfig(correction=correction))
+    folder = train(
+        tmp_path / "out",
+        inputs,
+        max_staleness=1,
+        objective=grpo(correction=correction),
+    )
     assert [set(frame["weight_version"]) for frame in rollouts(folder)] == [{0}, {0}, {1}, {2}, {3}, {4}]
     lines = steps(folder)
     assert [line["staleness"] for line in lines] == [0, 1, 1, 1, 1, 1]
@@ -221,10 +242,6 @@ def test_stored_verdicts_are_used_again(
     assert_same_run(tmp_path / "cut", whole)
 
 
-def fail(*_: Any) -> Any:
-    raise RuntimeError("stop here")
-
-
 def test_lost_rollouts_of_older_weights_are_named(
     tmp_path: Path, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,17 +259,76 @@ def test_lost_rollouts_of_older_weights_are_named(
 # --- what is learned from ---
 
 
-def test_answers_without_a_verdict_have_no_gradient(tmp_path: Path) -> None:
-    """A verifier that fails on everything leaves the weights as they were, is counted and raises its alarm."""
-    inputs = write_inputs(tmp_path, problems(16, target={"constraints": []}))
+def unjudged(sampled: Sampled, verdict: Verdicts) -> Sampled:
+    nothing: dict[str, Any] = {"score": None, "reward": None, "shaping": {}, "detail": {"error": "no connection"}}
+    return replace(sampled, rollouts=[replace(each, outcome=verdict, **nothing) for each in sampled.rollouts])
+
+
+def test_answers_without_a_verdict_have_no_gradient(
+    tmp_path: Path, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A verifier that is always late leaves the weights as they were, is counted and raises its alarm."""
+    sample = rlvr.sample_on_ranks
+    for module in (rlvr, measure):
+        monkeypatch.setattr(module, "sample_on_ranks", lambda *given: unjudged(sample(*given), Verdicts.TIMEOUT))
     result = outcome(tmp_path / "out", inputs)
     before, after = weights(inputs["model"]), weights(tmp_path / "out")
     assert all(torch.equal(before[name], after[name]) for name in before)
     for line in steps(tmp_path / "out"):
-        assert line["outcome/error"] == 16 and line["optimizer_steps"] == 0
+        assert line["outcome/timeout"] == 16 and line["optimizer_steps"] == 0
     assert result.summary["held_out"] is None, "not known, and not 0"
     assert set(result.summary["alarms"]) == {"verifier"} and "step 5" in result.summary["alarms"]["verifier"]
     assert rollouts(tmp_path / "out")[0]["reward"].is_null().all()
+
+
+def test_verifiers_that_fail_on_everything_stop_the_run_until_they_are_mended(
+    tmp_path: Path, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of the failed step is kept, and the run that goes on is the one that never failed."""
+    whole = train(tmp_path / "whole", inputs)
+    sample, calls = rlvr.sample_on_ranks, 0
+
+    def failing(*given: Any) -> Sampled:
+        nonlocal calls
+        calls += 1
+        return unjudged(sample(*given), Verdicts.ERROR) if calls == 4 else sample(*given)
+
+    monkeypatch.setattr(rlvr, "sample_on_ranks", failing)
+    with pytest.raises(UserError, match=r"step 4: verifiers failed on all 16 answers; on one to words/\d+: no connect"):
+        train(tmp_path / "cut", inputs)
+    train(tmp_path / "cut", inputs)
+    assert_same_run(tmp_path / "cut", whole)
+
+
+def test_a_stop_before_anything_was_learned_changes_nothing(
+    tmp_path: Path, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first steps have no verdicts; an optimizer is saved that has taken no step."""
+    sample = rlvr.sample_on_ranks
+
+    def late_at_first(source: Any, world: Any, asked: Any, *rest: Any) -> Sampled:
+        sampled = sample(source, world, asked, *rest)
+        return unjudged(sampled, Verdicts.TIMEOUT) if asked[0][0] < 2 * PPO.prompts_per_step else sampled
+
+    monkeypatch.setattr(rlvr, "sample_on_ranks", late_at_first)
+    whole = train(tmp_path / "whole", inputs, PPO)
+    learn, count = rlvr.learn, 0
+
+    def interrupted(*arguments: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return learn(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rlvr, "learn", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "cut", inputs, PPO)
+    train(tmp_path / "cut", inputs, PPO)
+    assert_same_run(tmp_path / "cut", whole)
+    saving = train(tmp_path / "saving", inputs, PPO, checkpoint_minutes=0)
+    assert_same_run(saving, whole)
 
 
 def test_groups_that_teach_nothing_take_no_step(tmp_path: Path) -> None:
@@ -330,7 +406,14 @@ def test_every_objective_learns_without_a_fault(tmp_path: Path, inputs: dict[str
 
 def test_a_reference_holds_the_policy_near(tmp_path: Path, inputs: dict[str, Path]) -> None:
     free, held = (
-        steps(train(tmp_path / str(beta), inputs, objective=ObjectiveConfig(kl_coefficient=beta), num_passes=2))
+        steps(
+            train(
+                tmp_path / str(beta),
+                inputs,
+                objective=grpo(kl_coefficient=beta),
+                num_passes=2,
+            )
+        )
         for beta in (1e-9, 1.0)
     )
     assert held[-1]["kl_reference"] < 0.5 * free[-1]["kl_reference"]

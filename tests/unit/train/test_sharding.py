@@ -11,13 +11,12 @@ from sharding_support import BUILDERS, Arrived, all_arrived, tensors
 from cameleer.core.stage import StageRun
 from cameleer.core.training import LoraConfig
 from cameleer.model.load import load_model, load_renderer, save_model
-from cameleer.model.policy import SegmentModel
+from cameleer.model.policy import Policy, SegmentModel
 from cameleer.model.reward import new_reward_model
 from cameleer.model.tiny import TinyKind, tiny_model, tiny_tokenizer
 from cameleer.rlvr.config import RLVRConfig
 from cameleer.rlvr.names import Objective, ObjectiveConfig
 from cameleer.rlvr.sampler import Sampler
-from cameleer.rlvr.scoring import TemperedPolicy
 from cameleer.train.distributed import World, start_ranks
 from cameleer.train.learner import Learner, with_options
 
@@ -53,7 +52,7 @@ def test_a_copy_in_bf16_keeps_the_frequencies_of_positions(tmp_path: Path, lora:
     def build(device: torch.device) -> Any:
         return with_options(load_model(tmp_path / "model", torch.float32, device), config, 0)
 
-    learner = Learner(config, stage, World(0, 1, CPU), build, lambda model: TemperedPolicy(model, 1.0))
+    learner = Learner(config, stage, World(0, 1, CPU), build, Policy)
     sampler = Sampler(config, learner, renderer)
     expected = SegmentModel(with_options(load_model(tmp_path / "model", torch.bfloat16), config, 0))
     found = SegmentModel(sampler.generator.model)
