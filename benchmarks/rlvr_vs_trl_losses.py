@@ -154,7 +154,7 @@ def measure(model: Policy, trees: list[Tree], settings: dict[str, Any]) -> dict[
     loss, sums = accumulate(model, [trees[:2], trees[2:]], loss_of, World(0, 1, torch.device("cpu")))
     weights = dict(model.causal_model.named_parameters())
     gradients = {name: weights[name].grad for name in WEIGHTS}
-    scalars = {"loss": loss, **{name: sums[name] / totals.num_tokens for name in ("entropy", "clipped")}}
+    scalars = {"loss": loss, **{name: sums[name] / totals.num_tokens for name in ("entropy", "clip_fraction")}}
     return {name: torch.tensor(value, dtype=torch.float64) for name, value in scalars.items()} | gradients
 
 
@@ -180,13 +180,13 @@ def difference(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -
         loss_difference=relative("loss"),
         gradient_difference=max(map(relative, WEIGHTS)),
         entropy_difference=relative("entropy"),
-        clipped=float(ours["clipped"]),
-        trl_clipped=float(theirs["clipped"]) if "clipped" in theirs else None,
+        clipped=float(ours["clip_fraction"]),
+        trl_clipped=float(theirs["clip_fraction"]) if "clip_fraction" in theirs else None,
     )
 
 
 def show(found: dict[str, Difference]) -> None:
-    table = Table("variant", "loss", "TRL", "Δ loss", "Δ gradients", "Δ entropy", "clipped", "TRL")
+    table = Table("variant", "loss", "TRL", "Δ loss", "Δ gradients", "Δ entropy", "clip_fraction", "TRL")
     for name, each in found.items():
         shares = (f"{each.clipped:.3f}", "–" if each.trl_clipped is None else f"{each.trl_clipped:.3f}")
         small = (f"{value:.1e}" for value in (each.loss_difference, each.gradient_difference, each.entropy_difference))

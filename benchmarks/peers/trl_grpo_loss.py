@@ -92,7 +92,7 @@ def measure(question: dict[str, Any], settings: dict[str, Any], corrected: bool)
     scalars = {"loss": loss.item(), "entropy": metrics["entropy"][-1]}
     # With a ratio of whole answers this mean is over answers; CISPO's counts only tokens with a positive advantage.
     if trainer.importance_sampling_level == "token" and "clip_ratio/region_mean" in metrics:
-        scalars["clipped"] = metrics["clip_ratio/region_mean"][-1]
+        scalars["clip_fraction"] = metrics["clip_ratio/region_mean"][-1]
     return {name: torch.tensor(value, dtype=torch.float64) for name, value in scalars.items()} | gradients
 
 

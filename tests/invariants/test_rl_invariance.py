@@ -58,7 +58,7 @@ def test_layout_does_not_matter_to_an_objective(objective: Objective, settings: 
     model = tempered_policy(torch.float64, "qwen3")
     reference = gradients(model, [trees], loss_of)
     if objective is not Objective.RLOO and "cispo" not in objective:
-        assert 0 < reference[1]["clipped"] < Totals.of(trees, MAX_NEW_TOKENS).num_tokens
+        assert 0 < reference[1]["clip_fraction"] < Totals.of(trees, MAX_NEW_TOKENS).num_tokens
     for batches in layouts(trees).values():
         assert_same(gradients(model, batches, loss_of), reference, torch.float64)
 
@@ -78,7 +78,7 @@ def test_layout_does_not_matter_to_the_value_loss(tmp_path: Path, dtype: torch.d
     trees = forest(3, tempered_policy(torch.float64))
     loss_of, model = values_loss(Totals.of(trees, MAX_NEW_TOKENS)), value_model(tmp_path / "model", dtype)
     reference = gradients(model, [trees], loss_of)
-    assert reference[1]["value_clipped"] > 0
+    assert reference[1]["value_clip_fraction"] > 0
     for batches in layouts(trees).values():
         assert_same(gradients(model, batches, loss_of), reference, dtype)
 

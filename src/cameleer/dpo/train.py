@@ -30,7 +30,7 @@ from cameleer.dpo.loss import Answers, Result
 from cameleer.model.load import check_same_tokens, load_model, load_renderer, stored_dtype
 from cameleer.model.policy import Policy
 from cameleer.train.accumulate import LossFunction, Sums, split_step
-from cameleer.train.distributed import World, current_world, in_launch, sharded, start_ranks
+from cameleer.train.distributed import World, current_world, on_ranks, sharded
 from cameleer.train.interrupt import Interrupt
 from cameleer.train.layout import Batch, StepPlan, Tree, collate, tree_size
 from cameleer.train.learner import Learner, compute_dtype, policy_learner
@@ -56,10 +56,7 @@ class Setup:
 
 def run(config: DPOConfig, stage: StageRun) -> Outcome:
     """The stage's entry: trains on the ranks of this launch, or starts `num_ranks` of its own."""
-    if config.num_ranks > 1 and not in_launch():
-        outcome: Outcome = start_ranks(config.num_ranks, train, config, stage)
-        return outcome
-    return train(config, stage)
+    return on_ranks(config.num_ranks, train, config, stage)
 
 
 def train(config: DPOConfig, stage: StageRun) -> Outcome:

@@ -14,6 +14,8 @@ from cameleer.verify import Outcome
 
 TIMINGS = ("seconds", "tokens_per_second", "peak_memory_gib")
 """How the keys end that a clock or the machine's memory says."""
+POLICY_MEANS = ("ratio", "clip_fraction", "corrected", "kl_behaviour", "kl_reference", "entropy", "proximal_gap")
+"""What the policy's loss sums up over tokens."""
 
 
 def of_rollouts(rollouts: Sequence[Rollout], step: int) -> dict[str, Any]:
@@ -47,17 +49,7 @@ def of_rollouts(rollouts: Sequence[Rollout], step: int) -> dict[str, Any]:
 def of_update(update: Update) -> dict[str, Any]:
     """How the policy, and the value model, moved."""
     found: dict[str, Any] = {"optimizer_steps": len(update.policy)}
-    for key, name in {
-        "ratio": "ratio",
-        "clip_fraction": "clipped",
-        "corrected": "corrected",
-        "kl_behaviour": "behaviour_k3",
-        "kl_reference": "reference_k3",
-        "entropy": "entropy",
-        "proximal_gap": "behaviour_gap",
-    }.items():
-        if (mean := update.mean(name)) is not None:
-            found[key] = mean
+    found |= {name: mean for name in POLICY_MEANS if (mean := update.mean(name)) is not None}
     if update.policy:
         found |= {
             "sampler_gap": update.sampler_gap,
@@ -80,7 +72,7 @@ def _of_values(update: Update) -> dict[str, Any]:
         "value_grad_norm": fmean(report.grad_norm for report in update.value),
         "value": update.value_mean("value"),
         "return": mean,
-        "value_clip_fraction": update.value_mean("value_clipped"),
+        "value_clip_fraction": update.value_mean("value_clip_fraction"),
         "explained_variance": 1 - error / spread if spread > 0 else 0.0,
     }
 

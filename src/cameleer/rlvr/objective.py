@@ -69,7 +69,7 @@ class Totals:
 def policy_loss(
     config: ObjectiveConfig, logprob_N: Tensor, batch: Batch, totals: Totals, entropy_N: Tensor | None = None
 ) -> tuple[Tensor, Sums]:
-    """This batch's share of the step's loss, and sums over its tokens for the step's means.
+    """This batch's share of the step's loss, and sums over its tokens for the step's means, by their metrics' names.
 
     Reads the columns `behaviour_logprobs`, `proximal_logprobs`, `advantages` and, if there, `reference_logprobs`, all
     at the temperature of `logprob_N`. `entropy_N` is needed for an entropy bonus, else only summed.
@@ -88,17 +88,15 @@ def policy_loss(
     loss = (loss_N * _shares(config.objective, batch, totals, loss_N.dtype)).sum()
     with torch.no_grad():
         values = {
-            "clipped": clipped_N,
+            "clip_fraction": clipped_N,
             "ratio": ratio_N,
             "corrected": corrected_N,
-            "behaviour_gap": (columns[BEHAVIOUR] - columns[PROXIMAL]).abs(),
-            # The tokens are the behaviour's: these estimate how far the weights have moved from it.
-            "behaviour_k1": kl_divergence(KLEstimator.K1, columns[BEHAVIOUR], logprob_N),
-            "behaviour_k3": kl_divergence(KLEstimator.K3, columns[BEHAVIOUR], logprob_N),
+            "proximal_gap": (columns[BEHAVIOUR] - columns[PROXIMAL]).abs(),
+            # The tokens are the behaviour's: this estimates how far the weights have moved from it.
+            "kl_behaviour": kl_divergence(KLEstimator.K3, columns[BEHAVIOUR], logprob_N),
         }
         if REFERENCE in columns:
-            values["reference_k1"] = kl_divergence(KLEstimator.K1, logprob_N, columns[REFERENCE])
-            values["reference_k3"] = kl_divergence(KLEstimator.K3, logprob_N, columns[REFERENCE])
+            values["kl_reference"] = kl_divergence(KLEstimator.K3, logprob_N, columns[REFERENCE])
         if entropy_N is not None:
             values["entropy"] = entropy_N
         return loss, {name: (value_N * weight_N).sum() for name, value_N in values.items()}
@@ -184,7 +182,7 @@ def value_loss(value_N: Tensor, batch: Batch, totals: Totals, clip: float = 0.2)
     loss = (torch.maximum(error_N, near_error_N) * weight_N).sum() / (2 * totals.num_tokens)
     with torch.no_grad():
         values = {
-            "value_clipped": near_error_N > error_N,
+            "value_clip_fraction": near_error_N > error_N,
             "value_error": error_N,
             "value": value_N,
             "return": return_N,

@@ -57,7 +57,7 @@ from cameleer.rlvr.rollouts import (
 from cameleer.rlvr.sampler import Sampler
 from cameleer.rlvr.update import Models, learn
 from cameleer.tasks import find_task
-from cameleer.train.distributed import World, current_world, in_launch, sharded, start_ranks
+from cameleer.train.distributed import World, current_world, on_ranks, sharded
 from cameleer.train.interrupt import Interrupt
 from cameleer.train.learner import Learner, compute_dtype, with_options
 from cameleer.verify import Outcome as Verdicts
@@ -115,10 +115,7 @@ class Setup:
 
 def run(config: RLVRConfig, stage: StageRun) -> Outcome:
     """The stage's entry: trains on the ranks of this launch, or starts `num_ranks` of its own."""
-    if config.num_ranks > 1 and not in_launch():
-        outcome: Outcome = start_ranks(config.num_ranks, train, config, stage)
-        return outcome
-    return train(config, stage)
+    return on_ranks(config.num_ranks, train, config, stage)
 
 
 def train(config: RLVRConfig, stage: StageRun) -> Outcome:

@@ -26,7 +26,7 @@ from cameleer.model.reward import RewardModel, new_reward_model, set_padding
 from cameleer.rm.config import RMConfig
 from cameleer.rm.loss import bradley_terry_loss
 from cameleer.train.accumulate import LossFunction, Sums, split_step
-from cameleer.train.distributed import World, current_world, in_launch, start_ranks
+from cameleer.train.distributed import World, current_world, on_ranks
 from cameleer.train.interrupt import Interrupt
 from cameleer.train.layout import Batch, Segment, StepPlan, Tree, collate
 from cameleer.train.learner import Learner, with_options
@@ -53,10 +53,7 @@ class Setup:
 
 def run(config: RMConfig, stage: StageRun) -> Outcome:
     """The stage's entry: trains on the ranks of this launch, or starts `num_ranks` of its own."""
-    if config.num_ranks > 1 and not in_launch():
-        outcome: Outcome = start_ranks(config.num_ranks, train, config, stage)
-        return outcome
-    return train(config, stage)
+    return on_ranks(config.num_ranks, train, config, stage)
 
 
 def train(config: RMConfig, stage: StageRun) -> Outcome:

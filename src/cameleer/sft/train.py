@@ -24,7 +24,7 @@ from cameleer.sft.config import Objective, SFTConfig
 from cameleer.sft.data import Rows, load_rows
 from cameleer.sft.loss import sft_loss
 from cameleer.train.accumulate import LossFunction, Sums, split_step
-from cameleer.train.distributed import World, current_world, in_launch, start_ranks
+from cameleer.train.distributed import World, current_world, on_ranks
 from cameleer.train.interrupt import Interrupt
 from cameleer.train.layout import Batch, StepPlan, Tree, collate
 from cameleer.train.learner import Learner, policy_learner
@@ -45,10 +45,7 @@ class Setup:
 
 def run(config: SFTConfig, stage: StageRun) -> Outcome:
     """The stage's entry: trains on the ranks of this launch, or starts `num_ranks` of its own."""
-    if config.num_ranks > 1 and not in_launch():
-        outcome: Outcome = start_ranks(config.num_ranks, train, config, stage)
-        return outcome
-    return train(config, stage)
+    return on_ranks(config.num_ranks, train, config, stage)
 
 
 def train(config: SFTConfig, stage: StageRun) -> Outcome:

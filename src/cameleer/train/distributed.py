@@ -205,6 +205,14 @@ def decoder_layers(policy: SegmentModel) -> list[nn.Module]:
     return layers
 
 
+def on_ranks(num_ranks: int, function: Callable[..., T], *arguments: Any) -> T:
+    """`function(*arguments)` on this rank of a launch; without one in `num_ranks` that are started for it."""
+    if num_ranks > 1 and not in_launch():
+        found: T = start_ranks(num_ranks, function, *arguments)
+        return found
+    return function(*arguments)
+
+
 def start_ranks(num_ranks: int, function: Callable[..., Any], *arguments: Any) -> Any:
     """Run `function(*arguments)` in `num_ranks` processes of this machine as ranks of one world; rank 0's return value.
 
