@@ -23,6 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cameleer import pipeline
+from cameleer.core import markdown
 from cameleer.core.artifact import write_json
 from cameleer.core.errors import UserError, did_you_mean
 from cameleer.core.log import console
@@ -301,14 +302,14 @@ def report(found: Mapping[str, Any]) -> str:
     """The ablation in Markdown."""
     tasks = found["tasks"]
     parts = [
-        "# Ablation\n\nIntervals are 95% over items, paired item by item; they do not hold the noise of other seeds.\n"
+        "# Ablation\n\nIntervals are 95% over items, paired item by item; they do not hold the noise of other seeds."
     ]
     if found["effects"]:
         sources = dict.fromkeys(row["source"] for row in found["effects"])
         rows = [[source, *(_cell(found, source, task) for task in tasks)] for source in sources]
         parts.append(
             "## What each source adds\n\nScore with all sources minus score without this one, in percentage points; p "
-            "corrected over all cells (Holm).\n\n" + _markdown(["source", *tasks], rows)
+            "corrected over all cells (Holm).\n\n" + markdown.table(["source", *tasks], rows)
         )
     if found["ceilings"]:
         rows = [
@@ -317,7 +318,7 @@ def report(found: Mapping[str, Any]) -> str:
         ]
         parts.append(
             "## Distance to the best specialist\n\n"
-            + _markdown(["task", "all sources", "best single source", "specialist − all"], rows)
+            + markdown.table(["task", "all sources", "best single source", "specialist − all"], rows)
         )
     if found["sizes"]:
         shares = dict.fromkeys(row["share"] for row in found["sizes"])
@@ -325,11 +326,11 @@ def report(found: Mapping[str, Any]) -> str:
             [f"{share:.0%}", *(f"{row['score']:.1%}" for row in found["sizes"] if row["share"] == share)]
             for share in shares
         ]
-        parts.append("## Score over the share of the data\n\n" + _markdown(["share", *tasks], rows))
+        parts.append("## Score over the share of the data\n\n" + markdown.table(["share", *tasks], rows))
     labels = dict.fromkeys(row["variant"] for row in found["scores"])
     rows = [[label, *(f"{row['score']:.1%}" for row in found["scores"] if row["variant"] == label)] for label in labels]
-    parts.append("## All scores\n\n" + _markdown(["mixture", *tasks], rows))
-    return "\n".join(parts)
+    parts.append("## All scores\n\n" + markdown.table(["mixture", *tasks], rows))
+    return "\n\n".join(parts) + "\n"
 
 
 def _cell(found: Mapping[str, Any], source: str, task: str) -> str:
@@ -344,8 +345,3 @@ def _effect_words(row: Mapping[str, Any]) -> str:
 def _points(row: Mapping[str, Any], key: str) -> str:
     low, high = row["interval"]
     return f"{100 * row[key]:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
-
-
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

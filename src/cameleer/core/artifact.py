@@ -15,7 +15,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -189,6 +189,17 @@ def write_json(path: Path, value: Any) -> None:
     draft.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     _flush_to_disk(draft)
     draft.replace(path)
+
+
+def json_line(value: Any) -> str:
+    """A line of JSON with its end. NaN is refused: it is not JSON."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
+    """Write a file of one JSON value a line."""
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(map(json_line, rows))
 
 
 def _flush_to_disk(path: Path) -> None:

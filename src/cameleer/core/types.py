@@ -21,6 +21,11 @@ class Message:
 Conversation = tuple[Message, ...]
 
 
+def turns(messages: Conversation) -> list[dict[str, str]]:
+    """A conversation as plain data, as JSON and chat templates have it."""
+    return [{"role": message.role, "content": message.content} for message in messages]
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """One training conversation with its provenance: `id` is unique within `source`."""

@@ -1,6 +1,5 @@
 """The data card of a mixture, in Markdown: what is in it, where it came from, what was left out and why."""
 
-import re
 import statistics
 from array import array
 from collections import Counter, defaultdict
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cameleer.core.markdown import fenced, table
 from cameleer.core.types import Example
 from cameleer.curate.config import MatchMode
 from cameleer.curate.dropped import CHANGED, DROPPED, Reasons
@@ -246,7 +246,7 @@ def _reasons(reasons: Counter[str], head: str = "reason") -> str:
 def _sample(example: Example) -> str:
     lines = [f"### {_one_line(example.id)}"]
     for message in example.messages:
-        lines.append(f"{message.role}:\n\n{_fenced(_shortened(message.content))}")
+        lines.append(f"{message.role}:\n\n{fenced(_shortened(message.content))}")
     return "\n\n".join(lines)
 
 
@@ -255,15 +255,8 @@ def _shortened(text: str) -> str:
     return f"{text[:MAX_SAMPLE_CHARACTERS]}\n… {left_out:,} more characters" if left_out > 0 else text
 
 
-def _fenced(text: str) -> str:
-    """A code block whose fence is longer than any in the text."""
-    fence = "`" * max([3, *(len(run) + 1 for run in re.findall(r"`+", text))])
-    return f"{fence}text\n{text}\n{fence}"
-
-
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *([_one_line(cell) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return table(head, [[_one_line(cell) for cell in row] for row in rows])
 
 
 def _one_line(text: str) -> str:
@@ -272,7 +265,7 @@ def _one_line(text: str) -> str:
 
 
 def _whole_line(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|").encode(errors="replace").decode()
+    return " ".join(text.split()).encode(errors="replace").decode()
 
 
 def _number(count: int, noun: str) -> str:

@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from cameleer.core.artifact import json_line
 from cameleer.core.digest import digest_json
-from cameleer.core.types import Problem
+from cameleer.core.types import Problem, turns
 from cameleer.verify import Outcome, Verdict
 
 
@@ -109,7 +110,7 @@ def make_record(item: Item, answer: Answer, verdict: Verdict, seconds: float) ->
         family=problem.family,
         cluster=problem.cluster or problem.id,
         key=item.key,
-        messages=[{"role": message.role, "content": message.content} for message in problem.messages],
+        messages=turns(problem.messages),
         prefix=problem.prefix,
         verifier=problem.verifier,
         target=problem.target,
@@ -153,7 +154,7 @@ class RecordFile:
 
     def append(self, record: ItemRecord) -> None:
         """Record an answer; on return its line is with the operating system."""
-        self._file.write(_line(record))
+        self._file.write(json_line(asdict(record)))
         self._file.flush()
         self._records[record.place] = record
 
@@ -170,12 +171,8 @@ class RecordFile:
 def write_records(path: Path, records: Sequence[ItemRecord]) -> None:
     """Write records as they are, whole or not at all."""
     draft = path.with_name(f".{path.name}.draft")
-    draft.write_text("".join(map(_line, records)), encoding="utf-8")
+    draft.write_text("".join(json_line(asdict(record)) for record in records), encoding="utf-8")
     draft.replace(path)
-
-
-def _line(record: ItemRecord) -> str:
-    return json.dumps(asdict(record), ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _read(path: Path) -> list[ItemRecord]:

@@ -3,13 +3,14 @@
 Scores and differences are shown in percent and percentage points, p-values as they are; intervals are 95%.
 """
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
+
+from cameleer.core.markdown import fenced, table
 
 Results = dict[str, Any]
 NO_NUMBER = "–"
@@ -106,7 +107,7 @@ def _score_rows(results: Results) -> str:
     ]
     for suite, averages in results["averages"].items():
         rows.append([f"mean of {suite}", "", *(_percent(averages[model]) for model in models)])
-    return _markdown_table(["task", "metric", *models], rows)
+    return table(["task", "metric", *models], rows) + "\n"
 
 
 def _comparison_table(results: Results) -> str:
@@ -122,7 +123,7 @@ def _comparison_table(results: Results) -> str:
         ]
         for each in results["comparisons"]
     ]
-    return _markdown_table(["task", "models", "difference", "better / worse", "items", "p", "p (Holm)"], rows)
+    return table(["task", "models", "difference", "better / worse", "items", "p", "p (Holm)"], rows) + "\n"
 
 
 def _outcome_table(results: Results) -> str:
@@ -132,12 +133,12 @@ def _outcome_table(results: Results) -> str:
         counts = [each["outcomes"][outcome] for outcome in outcomes]
         cost = [each["finish_reasons"].get("length", 0), each["num_response_tokens"], f"{each['seconds']:.1f}"]
         rows.append([each["task"], each["model"], *map(str, [*counts, *cost])])
-    return _markdown_table(["task", "model", *outcomes, "cut at the limit", "response tokens", "seconds"], rows)
+    return table(["task", "model", *outcomes, "cut at the limit", "response tokens", "seconds"], rows) + "\n"
 
 
 def _look_table(results: Results) -> str:
     rows = [[look["task"], look["model"], str(look["num_items"])] for look in results["unseen_looks"]]
-    return _markdown_table(["task", "model", "items"], rows)
+    return table(["task", "model", "items"], rows) + "\n"
 
 
 def _training_table(results: Results) -> str:
@@ -146,28 +147,21 @@ def _training_table(results: Results) -> str:
 
     overlaps = results["training_overlaps"]
     rows = [[task, *(words(overlaps[model][task]) for model in results["models"])] for task in results["tasks"]]
-    return _markdown_table(["task", *results["models"]], rows)
+    return table(["task", *results["models"]], rows) + "\n"
 
 
 def _example(example: dict[str, Any]) -> str:
     """One item with what each model answered, in fences that its text cannot close."""
     parts = [f"### {example['task']}: `{example['id']}`\n"]
-    parts += [f"{message['role']}:\n\n{_fenced(message['content'])}\n" for message in example["messages"]]
+    parts += [f"{message['role']}:\n\n{_shown(message['content'])}\n" for message in example["messages"]]
     for answer in example["answers"]:
-        parts.append(f"**{answer['model']}** ({answer['outcome']}):\n\n{_fenced(answer['response'])}\n")
+        parts.append(f"**{answer['model']}** ({answer['outcome']}):\n\n{_shown(answer['response'])}\n")
     return "\n".join(parts)
 
 
-def _fenced(text: str) -> str:
+def _shown(text: str) -> str:
     cut = len(text) > MAX_EXAMPLE_CHARACTERS
-    shown = f"{text[:MAX_EXAMPLE_CHARACTERS]} … ({len(text)} characters)" if cut else text
-    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", shown)), default=0))
-    return f"{fence}text\n{shown}\n{fence}"
-
-
-def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+    return fenced(f"{text[:MAX_EXAMPLE_CHARACTERS]} … ({len(text)} characters)" if cut else text)
 
 
 def _find(rows: Sequence[dict[str, Any]], **wanted: str) -> dict[str, Any]:

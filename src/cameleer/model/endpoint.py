@@ -35,7 +35,7 @@ from typing import Any, Generic, TypeVar
 import httpx
 
 from cameleer.core.errors import UserError
-from cameleer.core.types import Conversation
+from cameleer.core.types import Conversation, turns
 from cameleer.model.replies import EndpointFailure, FailureKind, error_message, kind_of, retry_after_of, shown
 
 MAX_BACKOFF_SECONDS = 60.0
@@ -260,8 +260,7 @@ class Endpoint:
     # --- a chat ---
 
     def _chat(self, request: ChatRequest) -> Ask[ChatReply]:
-        messages = [{"role": message.role, "content": message.content} for message in request.messages]
-        body: dict[str, Any] = {"messages": messages, "max_tokens": request.max_tokens}
+        body: dict[str, Any] = {"messages": turns(request.messages), "max_tokens": request.max_tokens}
         body |= {"temperature": request.temperature, "seed": request.seed}
         if request.top_logprobs:
             body |= {"logprobs": True, "top_logprobs": request.top_logprobs}

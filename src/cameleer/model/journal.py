@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 from typing import Any, TextIO
 
+from cameleer.core.artifact import json_line
 from cameleer.model.endpoint import Endpoint
 
 
@@ -24,9 +25,8 @@ class Journal:
 
     def append(self, row: dict[str, Any]) -> None:
         """Keep a row; on return its line is with the operating system."""
-        line = json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
         with self._lock:
-            self._file.write(line)
+            self._file.write(json_line(row))
             self._file.flush()
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ from cameleer.core.artifact import CHECKPOINTS, content_digest
 from cameleer.core.digest import digest_json
 from cameleer.core.errors import UserError
 from cameleer.core.stage import StageRun
-from cameleer.core.types import Conversation, Message
+from cameleer.core.types import Conversation, Message, turns
 from cameleer.model.endpoint import Endpoint
 from cameleer.model.journal import Ledger
 from cameleer.model.judge import CachedJudge, EndpointJudge, Judge, JudgeReply, JudgeRequest, LocalJudge
@@ -235,7 +235,7 @@ class ModelRater:
                 "judge": self.name,
                 "about": question.about,
                 "order": question.order,
-                "messages": [{"role": message.role, "content": message.content} for message in messages],
+                "messages": turns(messages),
                 "reply": reply.text,
                 "failure": reply.failure,
                 "scores": scores,

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
+from cameleer.core.markdown import table
 from cameleer.core.pairs import PreferencePair
 from cameleer.model.pool import CUT_OFF, Answer
 from cameleer.prefs.pairs import NoPair, is_usable
@@ -346,7 +347,7 @@ def markdown(facts: Facts) -> str:
     ]
     if facts.recorded:
         rows = [[name, count, _counted(facts.dropped[name])] for name, count in facts.recorded.items()]
-        parts += ["## Recorded pairs", _table(["source", "pairs", "dropped"], rows)]
+        parts += ["## Recorded pairs", table(["source", "pairs", "dropped"], rows)]
     if pairs:
         lengths = [statistics.fmean(map(len, texts)) for texts in _texts(pairs)]
         parts.append(f"Mean length in characters: chosen {lengths[0]:.0f}, rejected {lengths[1]:.0f}.")
@@ -361,7 +362,7 @@ def markdown(facts: Facts) -> str:
             [who, *(each[key] for key in ("prompt_tokens", "completion_tokens", "cost"))]
             for who, each in facts.spending.items()
         ]
-        parts += ["## Spending", _table(header, rows)]
+        parts += ["## Spending", table(header, rows)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -397,7 +398,7 @@ def _models_table(facts: Facts) -> str:
         ]
         for model, found in sorted(answers.items())
     ]
-    return _table(["model", "answers", "missing", "cut off", "mean characters", "chosen", "rejected"], rows)
+    return table(["model", "answers", "missing", "cut off", "mean characters", "chosen", "rejected"], rows)
 
 
 def _mean_length(answers: Sequence[Answer]) -> str:
@@ -424,7 +425,7 @@ def _judge_section(judge: JudgeFacts) -> list[str]:
         for model, wins in judge.wins.items()
     ]
     header = ["model", "won", "tied", "lost", "win rate", "mean score", "ratings"]
-    return [f"## Judge {judge.name}", "\n".join(filter(None, lines)), _table(header, rows) if rows else ""]
+    return [f"## Judge {judge.name}", "\n".join(filter(None, lines)), table(header, rows) if rows else ""]
 
 
 def _points(found: Lean) -> str:
@@ -444,13 +445,8 @@ def _agreement_section(facts: Facts) -> list[str]:
         rows.append([one, other, decided, _share(same / decided if decided else math.nan)])
     if not rows:
         return []
-    return ["## Agreement", _table(["judge", "judge", "comparisons that both decide", "same way"], rows)]
+    return ["## Agreement", table(["judge", "judge", "comparisons that both decide", "same way"], rows)]
 
 
 def _counted(counter: Counter[str]) -> str:
     return ", ".join(f"{times} {what}" for what, times in counter.most_common()) or "0"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    cells = [list(header), ["---"] * len(header), *([str(cell).replace("|", "\\|") for cell in row] for row in rows)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in cells)

@@ -15,7 +15,6 @@ then the error is raised.
     report.md          counts, who wins, and what judges lean to (`report`)
 """
 
-import json
 import threading
 import time
 from collections import Counter
@@ -25,11 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cameleer.core.artifact import CHECKPOINTS, METRICS, Outcome
+from cameleer.core.artifact import CHECKPOINTS, METRICS, Outcome, json_line, write_jsonl
 from cameleer.core.errors import UserError
 from cameleer.core.log import MetricsLog, console, ticker
 from cameleer.core.pairs import PAIRS, PreferencePair
 from cameleer.core.stage import StageRun
+from cameleer.core.types import turns
 from cameleer.model.journal import Journal, Ledger
 from cameleer.model.pool import Answer, Drawing, Source, answer_all, going_on, make_pool, require_keys
 from cameleer.prefs.config import Method, PrefsConfig
@@ -148,8 +148,8 @@ def _make_rows(config: PrefsConfig, stage: StageRun) -> tuple[list[Row], dict[st
             first = work.failures[0]
             raise UserError(first.what, going_on(first.hint))
         rows = list(_rows(work, judged))
-        _write_lines(stage.folder / RESPONSES, _response_rows(rows))
-        _write_lines(stage.folder / RATINGS, _rating_rows(rows))
+        write_jsonl(stage.folder / RESPONSES, _response_rows(rows))
+        write_jsonl(stage.folder / RATINGS, _rating_rows(rows))
         return rows, ledger.spending()
 
 
@@ -158,7 +158,7 @@ def _restore(work: Work) -> None:
     places = {(slot.prompt.key, slot.place): slot for each in work.slots for slot in each}
     for row in work.journal.rows:
         slot = places.get((row["prompt"], row["place"]))
-        if slot is not None and (row["model"], row["messages"]) == (slot.model, _turns(slot)):
+        if slot is not None and (row["model"], row["messages"]) == (slot.model, turns(slot.messages)):
             work.answers[slot.index][slot.place] = Answer(row["text"], row["finish_reason"], row["num_tokens"])
     work.journal.rows.clear()
 
@@ -254,25 +254,12 @@ class _Judgements:
         self._lock = threading.Lock()
 
     def write(self, row: dict[str, Any]) -> None:
-        line = _line(row)
+        line = json_line(row)
         with self._lock:
             self._file.write(line)
 
     def close(self) -> None:
         self._file.close()
-
-
-def _line(row: dict[str, Any]) -> str:
-    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.writelines(map(_line, rows))
-
-
-def _turns(slot: Slot) -> list[dict[str, str]]:
-    return [{"role": message.role, "content": message.content} for message in slot.messages]
 
 
 def _response_row(slot: Slot, answer: Answer) -> dict[str, Any]:
@@ -281,7 +268,7 @@ def _response_row(slot: Slot, answer: Answer) -> dict[str, Any]:
         "place": slot.place,
         "model": slot.model,
         "relaxed": slot.relaxed,
-        "messages": _turns(slot),
+        "messages": turns(slot.messages),
         "text": answer.text,
         "finish_reason": answer.finish_reason,
         "num_tokens": answer.num_tokens,

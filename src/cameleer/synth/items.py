@@ -16,7 +16,7 @@ from cameleer.core.errors import UserError
 from cameleer.core.mixture import read_prompts
 from cameleer.core.near_duplicates import NearDuplicates
 from cameleer.core.problems import PROBLEMS
-from cameleer.core.types import Conversation, Message
+from cameleer.core.types import Conversation, Message, turns
 from cameleer.core.words import words
 from cameleer.synth.config import PromptKind, SynthConfig, SynthPromptsConfig
 from cameleer.synth.personas import personas
@@ -203,6 +203,6 @@ def described(item: Item) -> dict[str, Any]:
         "kind": item.table.kind.value,
         "persona": item.persona,
         "instructions": [each.wording for each in item.asked],
-        "messages": [{"role": each.role, "content": each.content} for each in item.messages],
+        "messages": turns(item.messages),
         "lost": item.lost,
     }

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from cameleer.core.interval import wilson_interval
+from cameleer.core.markdown import table
 from cameleer.synth.checks import Check, Checked
 from cameleer.synth.items import Item
 
+COUNTS = ("asked", "parsed", "equal", "near-duplicates", "answered", "verified", "failed", "undecided")
+HEAD = ("source", "kind", *COUNTS, "share (95%)")
 DUPLICATES = ("equal to ", "near-duplicate of ")
 
 
@@ -78,15 +81,12 @@ def markdown(
     lines = ["# Synthesis", ""]
     if tables:
         lines += [
-            "| source | kind | asked | parsed | equal | near-duplicates "
-            "| answered | verified | failed | undecided | share (95%) |",
-            "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|---|",
-            *map(_row, tables),
+            table(HEAD, map(_row, tables), right=range(2, 2 + len(COUNTS))),
             "",
             "Share: verified of answered. What verified means for each kind is in docs/synth.md.",
         ]
-        for table in tables:
-            lines += [f"* {table.name}: {count} × {reason}" for reason, count in table.reasons.items()]
+        for each in tables:
+            lines += [f"* {each.name}: {count} × {reason}" for reason, count in each.reasons.items()]
     if identity is not None:
         lines += ["", f"identity: {identity[0]} rows, {identity[1]} of the template left out for want of names."]
     for who, used in spending.items():
@@ -98,9 +98,8 @@ def markdown(
     return "\n".join(lines) + "\n"
 
 
-def _row(table: TableFacts) -> str:
-    interval = wilson_interval(table.verified, table.answered)
-    share = "–" if table.share is None else f"{table.share:.1%} ({interval.low:.1%} to {interval.high:.1%})"
-    cells = [table.name, table.kind, table.asked, table.parsed, table.equal, table.near_duplicates, table.answered]
-    cells += [table.verified, table.failed, table.undecided, share]
-    return "| " + " | ".join(map(str, cells)) + " |"
+def _row(facts: TableFacts) -> list[object]:
+    interval = wilson_interval(facts.verified, facts.answered)
+    share = "–" if facts.share is None else f"{facts.share:.1%} ({interval.low:.1%} to {interval.high:.1%})"
+    cells = [facts.name, facts.kind, facts.asked, facts.parsed, facts.equal, facts.near_duplicates, facts.answered]
+    return [*cells, facts.verified, facts.failed, facts.undecided, share]

@@ -13,25 +13,23 @@ used; a run that was killed asks only for what is missing, and ends with the row
     report.md         counts by source (`report`)
 """
 
-import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from cameleer.core.artifact import CHECKPOINTS, METRICS, Outcome
+from cameleer.core.artifact import CHECKPOINTS, METRICS, Outcome, write_jsonl
 from cameleer.core.errors import UserError
 from cameleer.core.log import MetricsLog, console, ticker
 from cameleer.core.mixture import MIXTURE
 from cameleer.core.problems import PROBLEMS
 from cameleer.core.stage import StageRun
 from cameleer.core.table import Table, conversations, strings, to_conversation
-from cameleer.core.types import Conversation, Message, Problem
+from cameleer.core.types import Conversation, Message, Problem, turns
 from cameleer.model.journal import Journal, Ledger
 from cameleer.model.pool import CUT_OFF, Answer, Drawing, Source, answer_all, going_on, make_pool, require_keys
 from cameleer.synth.checks import Check, Checked, check_answers
@@ -181,7 +179,7 @@ class Asker:
 
     def _restored(self, call: Call) -> Answer | None:
         row = self._kept.get(call.key)
-        if row is None or (row["model"], row["messages"]) != (call.model, _turns(call.messages)):
+        if row is None or (row["model"], row["messages"]) != (call.model, turns(call.messages)):
             return None
         return Answer(row["text"], row["finish_reason"], row["num_tokens"])
 
@@ -215,9 +213,9 @@ def _synthesise(
         calls = {item.index: answer_calls(item, config) for item in items if not item.lost}
         replies |= asker.ask("answers", [call for each in calls.values() for call in each])
         checked = _check(config, [item for item in items if not item.lost], calls, replies)
-        _write_lines(stage.folder / ITEMS, (_item_row(item, checked.get(item.index)) for item in items))
+        write_jsonl(stage.folder / ITEMS, (_item_row(item, checked.get(item.index)) for item in items))
         every = [*prompt_calls.values(), *(call for each in calls.values() for call in each)]
-        _write_lines(
+        write_jsonl(
             stage.folder / REPLIES, (_reply_row(call, replies[call.key]) for call in every if call.key in replies)
         )
     return items, checked, ledger.spending()
@@ -277,7 +275,7 @@ def _problems(items: Sequence[Item], checked: Mapping[int, Checked]) -> Iterator
             continue
         metadata: dict[str, Any] = {"persona": item.persona, "source": item.table.name}
         if item.relaxed is not None:
-            metadata["relaxed"] = _turns(item.relaxed)
+            metadata["relaxed"] = turns(item.relaxed)
         gold = found.text if found.check is Check.VERIFIED and found.text is not None else ""
         yield Problem(
             item.key,
@@ -300,22 +298,13 @@ def _item_row(item: Item, checked: Checked | None) -> dict[str, Any]:
     return described(item) | found
 
 
-def _turns(messages: Conversation) -> list[dict[str, str]]:
-    return [{"role": message.role, "content": message.content} for message in messages]
-
-
 def _reply_row(call: Call, answer: Answer) -> dict[str, Any]:
     return {
         "key": call.key,
         "model": call.model,
-        "messages": _turns(call.messages),
+        "messages": turns(call.messages),
         "text": answer.text,
         "finish_reason": answer.finish_reason,
         "num_tokens": answer.num_tokens,
         "failure": answer.failure,
     }
-
-
-def _write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
