@@ -6,7 +6,7 @@ Steps are exact for given counts: ceil(rows / batch) an epoch, as training takes
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -133,6 +133,24 @@ def _longest(mean: float, limit: float) -> float:
     return min(limit, LONGEST * mean)
 
 
+# --- sampling ---
+
+
+def with_sampling(plan: StagePlan, asked: Iterable[tuple[Shape, Sampled]], machine: Machine) -> StagePlan:
+    """The plan with answers that one device samples, of one model after the other."""
+    for shape, sampled in asked:
+        memory = sampling_memory(shape, machine, sampled, devices=1)
+        plan = replace(
+            plan,
+            flops=plan.flops + Arithmetic(sampled.flops(shape)),
+            seconds=plan.seconds + sampled.seconds(shape, machine, devices=1),
+            sampled_tokens=plan.sampled_tokens + sampled.tokens,
+            memory=max(plan.memory, memory, key=lambda each: each.peak),
+            devices=1,
+        )
+    return plan
+
+
 # --- stages ---
 
 
@@ -157,24 +175,16 @@ def _synth(recipe: Recipe, name: str, config: SynthConfig, machine: Machine) -> 
     notes: list[str] = []
     rows = lengths.synthetic_rows(recipe, config, notes)
     notes.append(f"at most {rows:,} rows of {lengths.ROW_BYTES} bytes")
-    plan = StagePlan(name, "synth", rows, artifact_bytes=rows * lengths.ROW_BYTES)
+    local: list[tuple[Shape, Sampled]] = []
     for model in config.models:
         answer = min(ANSWER_TOKENS, config.max_new_tokens)
         sampled = Sampled(asked[model.name], lengths.ITEM_TOKENS, answer, config.max_new_tokens, model.batch_size)
         if model.endpoint is not None:
             notes.append(_endpoint_words(model.name, sampled, model.prices))
         elif model.local_model is not None and sampled.count:
-            shape = _shape(recipe, model.local_model)
-            memory = sampling_memory(shape, machine, sampled, devices=1)
-            plan = replace(
-                plan,
-                flops=plan.flops + Arithmetic(sampled.flops(shape)),
-                seconds=plan.seconds + sampled.seconds(shape, machine, devices=1),
-                sampled_tokens=plan.sampled_tokens + sampled.tokens,
-                memory=max(plan.memory, memory, key=lambda each: each.peak),
-                devices=1,
-            )
-    return replace(plan, notes=tuple(notes))
+            local.append((_shape(recipe, model.local_model), sampled))
+    plan = StagePlan(name, "synth", rows, artifact_bytes=rows * lengths.ROW_BYTES, notes=tuple(notes))
+    return with_sampling(plan, local, machine)
 
 
 def _sft(recipe: Recipe, name: str, config: SFTConfig, machine: Machine) -> StagePlan:
@@ -342,18 +352,16 @@ def _prefs(recipe: Recipe, name: str, config: PrefsConfig, machine: Machine) -> 
     pairs = lengths.pairs_of(recipe, name)
     count = sum(lengths.prompts_of(recipe, config, index).count for index in range(len(config.prompts)))
     notes = list(pairs.notes)
-    seconds = sampled_tokens = 0.0
-    flops, memory, works = Arithmetic(), Memory(), 0
     answers = count * config.num_responses
     prompt = pairs.prompt
-    asked: list[tuple[str, Sampled]] = []
+    local: list[tuple[Shape, Sampled]] = []
     for model in config.models if answers else ():
         share = answers / len(config.models)
         sampled = Sampled(
             share, prompt, min(ANSWER_TOKENS, config.max_new_tokens), config.max_new_tokens, model.batch_size
         )
         if model.local_model is not None:
-            asked.append((model.local_model, sampled))
+            local.append((_shape(recipe, model.local_model), sampled))
         elif model.endpoint is not None:
             notes.append(_endpoint_words(model.name, sampled, model.prices))
     for judge in config.judges if answers else ():
@@ -363,28 +371,11 @@ def _prefs(recipe: Recipe, name: str, config: PrefsConfig, machine: Machine) -> 
         reply = 0 if judge.method is Method.REWARD_MODEL else JUDGEMENT_TOKENS
         sampled = Sampled(calls, prompt + config.num_responses * ANSWER_TOKENS, reply, reply, 128)
         if judge.local_model is not None:
-            asked.append((judge.local_model, sampled))
+            local.append((_shape(recipe, judge.local_model), sampled))
         else:
             notes.append(_endpoint_words(judge.name, sampled, judge.prices))
-    for reference, sampled in asked:
-        shape = _shape(recipe, reference)
-        flops += Arithmetic(sampled.flops(shape))
-        seconds += sampled.seconds(shape, machine, devices=1)
-        sampled_tokens += sampled.tokens
-        memory = max(memory, sampling_memory(shape, machine, sampled, devices=1), key=lambda each: each.peak)
-        works = 1
-    return StagePlan(
-        name,
-        "prefs",
-        pairs.count,
-        sampled_tokens=sampled_tokens,
-        flops=flops,
-        seconds=seconds,
-        devices=works,
-        memory=memory,
-        artifact_bytes=pairs.bytes,
-        notes=tuple(notes),
-    )
+    plan = StagePlan(name, "prefs", pairs.count, artifact_bytes=pairs.bytes, notes=tuple(notes))
+    return with_sampling(plan, local, machine)
 
 
 def _endpoint_words(name: str, sampled: Sampled, prices: tuple[float, float] | None) -> str:
@@ -396,8 +387,8 @@ def _endpoint_words(name: str, sampled: Sampled, prices: tuple[float, float] | N
 
 def _eval(recipe: Recipe, name: str, config: EvalConfig, machine: Machine) -> StagePlan:
     """One device asks model after model. Judges behind servers are not counted."""
-    items, flops, seconds, tokens = 0, Arithmetic(), 0.0, 0.0
-    memory = Memory()
+    items = 0
+    asked: list[tuple[Shape, Sampled]] = []
     for reference in config.models:
         shape = _shape(recipe, reference)
         for task_name in config.task_names:
@@ -408,22 +399,11 @@ def _eval(recipe: Recipe, name: str, config: EvalConfig, machine: Machine) -> St
             sampled = Sampled(
                 answers, lengths.item_tokens(task_name), min(ANSWER_TOKENS, longest), longest, config.batch_size
             )
-            items, tokens = items + count, tokens + sampled.tokens
-            flops += Arithmetic(sampled.flops(shape))
-            seconds += sampled.seconds(shape, machine, devices=1)
-            memory = max(memory, sampling_memory(shape, machine, sampled, devices=1), key=lambda each: each.peak)
-    return StagePlan(
-        name,
-        "eval",
-        items,
-        sampled_tokens=tokens,
-        flops=flops,
-        seconds=seconds,
-        devices=1,
-        memory=memory,
-        artifact_bytes=BYTES_PER_TOKEN * tokens,
-        notes=("answers of as many tokens as the task allows, of longer ones 400; one device works",),
-    )
+            items += count
+            asked.append((shape, sampled))
+    notes = ("answers of as many tokens as the task allows, of longer ones 400; one device works",)
+    plan = with_sampling(StagePlan(name, "eval", items, notes=notes), asked, machine)
+    return replace(plan, artifact_bytes=BYTES_PER_TOKEN * plan.sampled_tokens)
 
 
 _PLANS: dict[type[Any], Callable[[Recipe, str, Any, Machine], StagePlan]] = {
