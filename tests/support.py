@@ -1,8 +1,8 @@
 """What several tests share: seeded random trees, and the loss and gradients of a step computed in a stated way."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from cameleer.train.layout import Segment, Tree
 VOCABULARY = 97
 ALONE = World(0, 1, torch.device("cpu"))
 Gradients = dict[str, Tensor]
+T = TypeVar("T")
 
 
 class WholeDouble(TorchFunctionMode):
@@ -124,6 +125,11 @@ def gradients_on_ranks(
     with WholeDouble():
         loss, _ = accumulate(policy, mine, loss_function(denominator), world)
     return loss, {name: gradient.clone() for name, gradient in whole_gradients(policy).items()}
+
+
+def of_each(function: Callable[..., T], cases: Sequence[tuple[Any, ...]]) -> list[T]:
+    """A function's values: several cases for one launch of ranks, whose start takes far longer than they do."""
+    return [function(*case) for case in cases]
 
 
 def largest_relative_difference(one: Gradients, other: Gradients) -> float:

@@ -6,6 +6,7 @@ from support import (
     WholeDouble,
     gradients_on_ranks,
     largest_relative_difference,
+    of_each,
     random_forest,
     random_rows,
     step_gradients,
@@ -105,20 +106,17 @@ def test_shared_prompts_equal_repeated_prompts(kind: TinyKind, dtype: torch.dtyp
     assert_same(step_gradients(policy, [rows]), reference, dtype)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("num_ranks", [2, 4])
-def test_ranks_do_not_matter(num_ranks: int, dtype: torch.dtype) -> None:
-    """Rows and shared prompts in one step; the budget is such that each rank has several micro-batches."""
-    trees = random_rows(4) + random_forest(5)
-    one = step_gradients(tiny_policy("llama", dtype), [trees])
-    many = start_ranks(num_ranks, gradients_on_ranks, "llama", dtype, trees, 48)
-    assert_same(many, one, dtype)
-
-
-def test_more_ranks_than_rows() -> None:
-    trees = random_rows(6, count=1)
-    one = step_gradients(tiny_policy("qwen3", torch.float64), [trees])
-    assert_same(start_ranks(2, gradients_on_ranks, "qwen3", torch.float64, trees, 48), one, torch.float64)
+def test_ranks_do_not_matter(num_ranks: int) -> None:
+    """Rows and shared prompts in one step, with a budget that gives each rank several micro-batches; and one row, which
+    leaves ranks without any."""
+    cases: list[tuple[TinyKind, torch.dtype, list[Tree], int]] = [
+        *(("llama", dtype, random_rows(4) + random_forest(5), 48) for dtype in DTYPES),
+        ("qwen3", torch.float64, random_rows(6, count=1), 48),
+    ]
+    many = start_ranks(num_ranks, of_each, gradients_on_ranks, cases)
+    for found, (kind, dtype, trees, _) in zip(many, cases, strict=True):
+        assert_same(found, step_gradients(tiny_policy(kind, dtype), [trees]), dtype)
 
 
 def test_the_comparison_sees_a_leak() -> None:

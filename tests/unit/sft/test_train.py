@@ -181,9 +181,8 @@ def test_tiny_learning_rates_change_fp32_weights(tmp_path: Path, inputs: dict[st
     assert moved > 0.3 * sum(tensor.numel() for tensor in before.values())
 
 
-@pytest.mark.parametrize("kind", ["llama", "gemma3"])
-def test_two_ranks_train_the_same_model(tmp_path: Path, kind: Any) -> None:
-    inputs = write_inputs(tmp_path, kind=kind)
+def test_two_ranks_train_the_same_model(tmp_path: Path) -> None:
+    inputs = write_inputs(tmp_path, kind="gemma3")
     one = train(tmp_path / "one", inputs)
     two = train(tmp_path / "two", inputs, num_ranks=2, checkpoint_minutes=0)
     for line, expected in zip(untimed_metrics(two), untimed_metrics(one), strict=True):
