@@ -37,7 +37,7 @@ def run(
     only: Annotated[
         list[str] | None, typer.Option(metavar="STAGE", help="Run only this stage; may be repeated.")
     ] = None,
-    overrides: Overrides = [],  # noqa: B006 - typer copies it
+    overrides: Overrides = [],
 ) -> None:
     """Run a recipe: every stage whose config or inputs changed, in order. The same command resumes what was stopped."""
     from cameleer import pipeline
@@ -59,7 +59,7 @@ def plan(
         float | None, typer.Option(help="Peak arithmetic of a device in TFLOP/s, in place of the known one.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    overrides: Overrides = [],  # noqa: B006 - typer copies it
+    overrides: Overrides = [],
 ) -> None:
     """Say what a recipe takes (steps, arithmetic, memory, hours, money, disk) and what is missing here."""
     from cameleer.pipeline import read_recipe
@@ -74,11 +74,11 @@ def ablate(
     recipe: RecipePath,
     series: Annotated[
         list[str], typer.Option("--series", help="leave-one-out, specialists or sizes; may be repeated.")
-    ] = ["leave-one-out"],  # noqa: B006 - typer copies it
-    share: Annotated[list[float], typer.Option(help="A size of the series sizes; may be repeated.")] = [0.25, 0.5],  # noqa: B006
+    ] = ["leave-one-out"],
+    share: Annotated[list[float], typer.Option(help="A size of the series sizes; may be repeated.")] = [0.25, 0.5],
     max_rows: Annotated[int | None, typer.Option(min=1, help="Rows of each source at most.")] = None,
     folder: Annotated[Path | None, typer.Option("--to", help="Run folder; runs/NAME-ablation by default.")] = None,
-    overrides: Overrides = [],  # noqa: B006 - typer copies it
+    overrides: Overrides = [],
 ) -> None:
     """Find out what each source of a recipe's mixture does, by training without it, on it alone, or on less."""
     from cameleer import ablate as ablation
@@ -124,7 +124,7 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Seed of the tasks that draw their items.")] = 0,
     overrides: Annotated[
         list[str], typer.Option("--set", metavar="KEY=VALUE", help="Another setting, e.g. judge.model=org/judge.")
-    ] = [],  # noqa: B006 - typer copies it
+    ] = [],
 ) -> None:
     """Evaluate models on tasks; several models are compared item by item."""
     from cameleer.core.config import apply_overrides
@@ -162,10 +162,10 @@ def decontaminate(
     out: Annotated[Path, typer.Option(help="Where overlaps.jsonl, clean.* and summary.json go.")],
     train_fields: Annotated[
         list[str], typer.Option("--train-field", metavar="COLUMN", help="Column of the prompt; found if absent.")
-    ] = [],  # noqa: B006 - typer copies it
+    ] = [],
     eval_fields: Annotated[
         list[str], typer.Option("--eval-field", metavar="COLUMN", help="Column of a text of the item; found if absent.")
-    ] = [],  # noqa: B006 - typer copies it
+    ] = [],
     num_workers: Annotated[int, typer.Option(min=1, help="Processes; the result is the same for any number.")] = 1,
     executor: Annotated[
         Executor, typer.Option(help="Where the workers are: on this machine, or in a Ray cluster.")
@@ -173,7 +173,7 @@ def decontaminate(
     overrides: Annotated[
         list[str],
         typer.Option("--set", metavar="KEY=VALUE", help="A setting of curate.decontaminate, e.g. policy=report."),
-    ] = [],  # noqa: B006 - typer copies it
+    ] = [],
 ) -> None:
     """Find which test items stand in training data, and write the data without them."""
     from cameleer.core.config import apply_overrides
@@ -193,7 +193,7 @@ def fetch(
     overrides: Annotated[
         list[str],
         typer.Option("--set", metavar="KEY=VALUE", help="A setting as eval takes it, e.g. judge.model=org/judge."),
-    ] = [],  # noqa: B006 - typer copies it
+    ] = [],
 ) -> None:
     """Bring what evaluating tasks reads, for work without a network: datasets, language data, weights of judges."""
     from cameleer.core.config import apply_overrides

@@ -41,7 +41,7 @@ def _apply(
     hidden_ND: Tensor, weight_VD: Tensor, target_N: Tensor, temperature: float, with_entropy: bool
 ) -> tuple[Tensor, Tensor]:
     assert hidden_ND.shape[0] == target_N.shape[0] and hidden_ND.shape[1] == weight_VD.shape[1]
-    found: Any = _TokenLogprobs.apply(hidden_ND, weight_VD, target_N, temperature, with_entropy)  # pyright: ignore
+    found: Any = _TokenLogprobs.apply(hidden_ND, weight_VD, target_N, temperature, with_entropy)
     return found
 
 

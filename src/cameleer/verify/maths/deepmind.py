@@ -28,13 +28,13 @@ _LETTERS = re.compile(r"-?[0-9a-z]*[a-z][0-9a-z]+|-?[0-9a-z]*[0-9][a-z]|True|Fal
 _WRAPPERS = (("[", "]"), ("\\(", "\\)"), ("\\[", "\\]"), ("\\boxed{", "}"), ("\\text{", "}"), ('"', '"'), ("'", "'"))
 
 
-def verify_deepmind_math(response: str, target: str) -> Verdict:
+def verify_deepmind_math(response: str, target: object) -> Verdict:
     """`correct` if the announced answer equals `target`, `unparseable` if the response announces none, else `wrong`.
 
     The detail quotes the answer and what made it equal: `text`, `tokens` or `value`. A target that is no string or is
     blank is a UserError.
     """
-    if not isinstance(target, str) or not target.strip():  # pyright: ignore[reportUnnecessaryIsInstance]  # from data
+    if not isinstance(target, str) or not target.strip():
         raise UserError(
             f"The target of the verifier 'deepmind_math' must be an answer in plain text, but is {target!r}.",
             "Give it as the dataset does, such as '-7*w**2 + 4*w', '1/3', '3, 5, 23' or 'True'.",

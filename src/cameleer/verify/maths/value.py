@@ -45,7 +45,7 @@ class UndecidedError(Exception):
 @lru_cache(maxsize=1)
 def _libmp() -> Any:
     """mpmath's stateless arithmetic: functions of numbers and a precision. Imported once it is needed."""
-    from mpmath import libmp  # pyright: ignore[reportMissingTypeStubs]
+    from mpmath import libmp
 
     return libmp
 
