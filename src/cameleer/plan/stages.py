@@ -292,8 +292,9 @@ def _rlvr(recipe: Recipe, name: str, config: RLVRConfig, machine: Machine) -> St
     tokens, targets = prompts * problems.tokens + answers * answer, answers * answer
     seen = prompts * problems.tokens**2 / 2 + answers * (answer * problems.tokens + answer**2 / 2)
     learning = training(shape, config, tokens, targets, seen) * config.num_passes
-    # Before it learns, a step asks the policy where it is stale, the reference and the value model.
-    learning += forward(shape, tokens, targets, seen) * (min(config.max_staleness, 1) + config.uses_reference)
+    # Before it learns, a step asks the policy in most cases, the reference and the value model.
+    scored = config.scores_proximal(is_fp32=machine.device.width == FP32) + config.uses_reference
+    learning += forward(shape, tokens, targets, seen) * scored
     if value is not None:
         learning += training(value, config, tokens, 0, seen) * config.num_passes + forward(value, tokens, 0, seen)
     flops = learning * steps + Arithmetic(steps * sampled.flops(shape) + held_out.flops(shape))
@@ -307,7 +308,7 @@ def _rlvr(recipe: Recipe, name: str, config: RLVRConfig, machine: Machine) -> St
         "rlvr",
         trained,
         steps=steps,
-        tokens=steps * tokens * (config.num_passes + min(config.max_staleness, 1) + config.uses_reference),
+        tokens=steps * tokens * (config.num_passes + scored),
         sampled_tokens=steps * sampled.tokens + held_out.tokens,
         flops=flops,
         seconds=seconds,

@@ -11,7 +11,7 @@ from cameleer.core.config import Config
 from cameleer.core.errors import UserError
 from cameleer.core.stage import Input, InputKind
 from cameleer.core.training import AdamWConfig, TrainingConfig
-from cameleer.rlvr.names import Advantage, Objective, ObjectiveConfig
+from cameleer.rlvr.names import Advantage, Correction, Objective, ObjectiveConfig
 from cameleer.tasks import find_task
 
 
@@ -251,6 +251,12 @@ class RLVRConfig(TrainingConfig):
     def uses_reference(self) -> bool:
         """Whether the KL penalty needs a reference."""
         return self.objective.kl_coefficient > 0
+
+    def scores_proximal(self, is_fp32: bool) -> bool:
+        """Whether an update asks its policy for proximal log-probabilities: where rollouts are stale, where training
+        computes in less than fp32, in which the sampler's kernels round otherwise, and where a correction weighs the
+        difference. Elsewhere they are those that the sampler gave."""
+        return self.max_staleness > 0 or not is_fp32 or self.objective.correction is not Correction.NONE
 
     def inputs(self) -> list[Input]:
         found = [Input("problems", InputKind.PROBLEMS, self.problems), Input("model", InputKind.MODEL, self.model)]

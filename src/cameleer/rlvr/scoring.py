@@ -5,7 +5,8 @@
 A prompt is computed once for all answers of its tree. Answers weigh 1, prompts 0.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -18,39 +19,44 @@ from cameleer.train.accumulate import split_step
 from cameleer.train.distributed import World
 from cameleer.train.layout import Segment, Tree, collate
 
-Columns = Mapping[str, Floats]
-"""What a loss reads of an answer's tokens, (L,) by name."""
+
+@dataclass(frozen=True)
+class Answer:
+    """A rollout with what a loss reads of its tokens: (L,) by column."""
+
+    rollout: Rollout
+    columns: dict[str, Floats] = field(default_factory=dict[str, Floats])
 
 
-def trees_of(
-    rollouts: Sequence[Rollout], columns: Sequence[Columns], tokens_per_batch: int
-) -> tuple[list[Tree], list[list[int]]]:
-    """Trees of answers, and the indices into `rollouts` of each tree's answers. Answers of one place stand together."""
+def trees_of(answers: Sequence[Answer], tokens_per_batch: int) -> tuple[list[Tree], list[list[int]]]:
+    """Trees of answers, and the indices into `answers` of each tree's. Answers of one place stand together."""
     members: list[list[int]] = []
     room, place = 0, -1
-    for index, rollout in enumerate(rollouts):
+    for index, answer in enumerate(answers):
+        rollout = answer.rollout
         if rollout.place != place or len(rollout.ids) > room:
             members.append([])
             room, place = tokens_per_batch - len(rollout.prompt_ids), rollout.place
         members[-1].append(index)
         room -= len(rollout.ids)
-    return [_tree([rollouts[i] for i in each], [columns[i] for i in each]) for each in members], members
+    return [_tree([answers[index] for index in each]) for each in members], members
 
 
-def _tree(rollouts: Sequence[Rollout], columns: Sequence[Columns]) -> Tree:
-    prompt = np.asarray(rollouts[0].prompt_ids, np.int32)
+def _tree(answers: Sequence[Answer]) -> Tree:
+    prompt = np.asarray(answers[0].rollout.prompt_ids, np.int32)
     root = Segment(prompt, np.zeros(len(prompt), np.float32))
-    answers = (
-        Segment(np.asarray(rollout.ids, np.int32), np.ones(len(rollout.ids), np.float32), 0, each)
-        for rollout, each in zip(rollouts, columns, strict=True)
-    )
-    return (root, *answers)
+    return (root, *map(_segment, answers))
+
+
+def _segment(answer: Answer) -> Segment:
+    ids = np.asarray(answer.rollout.ids, np.int32)
+    return Segment(ids, np.ones(len(ids), np.float32), 0, answer.columns)
 
 
 @torch.no_grad()
 def score(model: SegmentModel, rollouts: Sequence[Rollout], tokens_per_batch: int, world: World) -> list[Floats]:
     """What `model` gives for each token of each answer, (L,) an answer: log-probabilities, or values. On every rank."""
-    trees, members = trees_of(rollouts, [{} for _ in rollouts], tokens_per_batch)
+    trees, members = trees_of([Answer(rollout) for rollout in rollouts], tokens_per_batch)
     number_of = {id(tree): number for number, tree in enumerate(trees)}
     training = model.training
     model.eval()

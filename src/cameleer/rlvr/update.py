@@ -11,18 +11,17 @@ less, and where a correction weighs the difference between the two.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cameleer.model.policy import Policy
+from cameleer.model.policy import Policy, SegmentModel
 from cameleer.model.value import ValueModel
 from cameleer.rlvr.advantages import Floats, gae, group_advantages, kl_penalised_rewards, whiten
 from cameleer.rlvr.config import RLVRConfig
-from cameleer.rlvr.names import Advantage, Correction
 from cameleer.rlvr.objective import (
     ADVANTAGES,
     BEHAVIOUR,
@@ -35,10 +34,10 @@ from cameleer.rlvr.objective import (
     value_loss,
 )
 from cameleer.rlvr.rollouts import Rollout, groups_of, has_variance
-from cameleer.rlvr.scoring import score, trees_of
+from cameleer.rlvr.scoring import Answer, score, trees_of
 from cameleer.train.accumulate import LossFunction, Sums
 from cameleer.train.distributed import World
-from cameleer.train.layout import Batch, Tree
+from cameleer.train.layout import Batch
 from cameleer.train.learner import Learner, StepReport, compute_dtype
 
 MINI_BATCHES = 0x5EED
@@ -92,167 +91,127 @@ def learn(config: RLVRConfig, models: Models, step: int, num_steps: int, rollout
     if config.max_refills:
         # Dynamic sampling: the others were only drawn to find these.
         judged = [rollout for group in groups_of(judged) if has_variance(group) for rollout in group]
-    scored, num_scored = score_answers(config, models, step, judged)
-    columns = [{name: values[index] for name, values in scored.items()} for index in range(len(judged))]
-    add_advantages(config, judged, columns)
-    update = Update(_with_advantages(rollouts, judged, columns))
+    answers, num_scored = scored_answers(config, models, judged)
+    add_advantages(config, answers)
+    update = Update(_with_advantages(rollouts, answers))
     prepared = time.monotonic()
-    _optimize(config, models, step, num_steps, judged, columns, update)
+    first, of = (each * config.num_passes * config.num_mini_batches for each in (step, num_steps))
+    for turn, dealt in enumerate(_mini_batches(config, models.policy.stage.seed, step, answers)):
+        _take_step(config, models, first + turn, of, dealt, update)
     update.num_scored_tokens = num_scored
     update.scoring_seconds, update.learning_seconds = prepared - started, time.monotonic() - prepared
     return update
 
 
-def score_answers(
-    config: RLVRConfig, models: Models, step: int, judged: Sequence[Rollout]
-) -> tuple[dict[str, list[Floats]], int]:
-    """What the losses read of each answer beside its advantages, by column; how many of their tokens were computed."""
-    budget, world = config.tokens_per_batch, models.world
-    behaviour: list[Floats] = [np.asarray(rollout.logprobs) for rollout in judged]
-    scored = {BEHAVIOUR: behaviour, PROXIMAL: behaviour}
-    num_tokens = [len(rollout.ids) for rollout in judged]
+def scored_answers(config: RLVRConfig, models: Models, judged: Sequence[Rollout]) -> tuple[list[Answer], int]:
+    """The answers with what the losses read of them beside advantages; how many of their tokens were computed."""
+    answers: list[Answer] = []
+    for rollout in judged:
+        sampled = np.asarray(rollout.logprobs)
+        answers.append(Answer(rollout, {BEHAVIOUR: sampled, PROXIMAL: sampled}))
     num_scored = 0
-    if needs_proximal(config, world, step, judged):
-        rows = _rows_that_learn(config, judged)
-        found = dict(zip(rows, score(models.policy.model, [judged[row] for row in rows], budget, world), strict=True))
-        scored[PROXIMAL] = [found.get(row, values) for row, values in enumerate(behaviour)]
-        num_scored += sum(num_tokens[row] for row in rows)
+
+    def ask(model: SegmentModel, column: str, chosen: Sequence[Answer]) -> None:
+        nonlocal num_scored
+        rollouts = [answer.rollout for answer in chosen]
+        for answer, found in zip(chosen, score(model, rollouts, config.tokens_per_batch, models.world), strict=True):
+            answer.columns[column] = found
+            num_scored += len(found)
+
+    if config.scores_proximal(is_fp32=compute_dtype(config, models.world) is torch.float32):
+        ask(models.policy.model, PROXIMAL, _that_learn(config, answers))
     if models.reference is not None:
-        scored[REFERENCE] = score(models.reference, judged, budget, world)
-        num_scored += sum(num_tokens)
+        ask(models.reference, REFERENCE, answers)
     if models.value is not None:
-        scored[OLD_VALUES] = score(models.value.model, judged, budget, world)
-        num_scored += sum(num_tokens)
-    return scored, num_scored
+        ask(models.value.model, OLD_VALUES, answers)
+    return answers, num_scored
 
 
-def _rows_that_learn(config: RLVRConfig, judged: Sequence[Rollout]) -> list[int]:
+def _that_learn(config: RLVRConfig, answers: Sequence[Answer]) -> Sequence[Answer]:
     """The answers that may have a gradient: all where advantages are not of groups alone, else those that differ."""
     if config.uses_values or config.uses_reference or config.objective.entropy_coefficient > 0:
-        return list(range(len(judged)))
-    varied = {group[0].place for group in groups_of(judged) if has_variance(group)}
-    return [row for row, rollout in enumerate(judged) if rollout.place in varied]
+        return answers
+    groups = groups_of([answer.rollout for answer in answers])
+    varied = {group[0].place for group in groups if has_variance(group)}
+    return [answer for answer in answers if answer.rollout.place in varied]
 
 
-def needs_proximal(config: RLVRConfig, world: World, step: int, judged: Sequence[Rollout]) -> bool:
-    """Whether the policy at the start of the update is another one than sampled, or its difference is weighed.
-
-    In less than fp32 the sampler's kernels round otherwise than the trainer's: a clip around its log-probabilities
-    would count rounding.
-    """
-    return (
-        config.objective.correction is not Correction.NONE
-        or compute_dtype(config, world) is not torch.float32
-        or any(each.weight_version != step for each in judged)
-    )
-
-
-def add_advantages(config: RLVRConfig, judged: Sequence[Rollout], columns: Sequence[dict[str, Floats]]) -> None:
+def add_advantages(config: RLVRConfig, answers: Sequence[Answer]) -> None:
     """Put the advantages, and with a value model the returns, into the answers' columns."""
     objective = config.objective
     if config.uses_values:
         assert objective.gae_gamma is not None and objective.gae_lambda is not None
-        for rollout, column in zip(judged, columns, strict=True):
-            rewards_T = _token_rewards(config, rollout, column)
-            found = gae(rewards_T, column[OLD_VALUES], objective.gae_gamma, objective.gae_lambda)
-            column[ADVANTAGES], column[RETURNS] = found
-        if judged:
-            every = whiten(np.concatenate([column[ADVANTAGES] for column in columns]))
-            ends = np.cumsum([len(rollout.ids) for rollout in judged])[:-1]
-            for column, advantages in zip(columns, np.split(every, ends), strict=True):
-                column[ADVANTAGES] = advantages
+        for answer in answers:
+            rewards_T, values_T = _token_rewards(config, answer), answer.columns[OLD_VALUES]
+            found = gae(rewards_T, values_T, objective.gae_gamma, objective.gae_lambda)
+            answer.columns[ADVANTAGES], answer.columns[RETURNS] = found
+        if answers:
+            every = whiten(np.concatenate([answer.columns[ADVANTAGES] for answer in answers]))
+            ends = np.cumsum([len(answer.rollout.ids) for answer in answers])[:-1]
+            for answer, advantages in zip(answers, np.split(every, ends), strict=True):
+                answer.columns[ADVANTAGES] = advantages
         return
-    index_of = {id(rollout): index for index, rollout in enumerate(judged)}
-    for group in groups_of(judged):
-        own = [columns[index_of[id(rollout)]] for rollout in group]
+    assert objective.advantage is not None
+    groups: dict[int, list[Answer]] = {}
+    for answer in answers:
+        groups.setdefault(answer.rollout.place, []).append(answer)
+    for group in groups.values():
         # Taken off token by token or all at once: an answer is one action here.
-        rewards = np.array([_token_rewards(config, *pair).sum() for pair in zip(group, own, strict=True)])
-        found = group_advantages(rewards, _group_advantage(config))
-        for rollout, column, advantage in zip(group, own, found, strict=True):
-            column[ADVANTAGES] = np.full(len(rollout.ids), advantage)
+        rewards = np.array([_token_rewards(config, answer).sum() for answer in group])
+        for answer, advantage in zip(group, group_advantages(rewards, objective.advantage), strict=True):
+            answer.columns[ADVANTAGES] = np.full(len(answer.rollout.ids), advantage)
 
 
-def _group_advantage(config: RLVRConfig) -> Advantage:
-    assert config.objective.advantage is not None
-    return config.objective.advantage
-
-
-def _token_rewards(config: RLVRConfig, rollout: Rollout, column: dict[str, Floats]) -> Floats:
+def _token_rewards(config: RLVRConfig, answer: Answer) -> Floats:
     """(L,) rewards of an answer's tokens: its own at the last, and the KL penalty where it is one of rewards."""
-    assert rollout.reward is not None
-    policy = column[PROXIMAL]
+    assert answer.rollout.reward is not None
+    policy = answer.columns[PROXIMAL]
     beta, reference = (
-        (config.objective.kl_coefficient, column[REFERENCE]) if config.objective.kl_in_reward else (0.0, policy)
+        (config.objective.kl_coefficient, answer.columns[REFERENCE]) if config.objective.kl_in_reward else (0.0, policy)
     )
-    return kl_penalised_rewards(policy, reference, beta, rollout.reward)
+    return kl_penalised_rewards(policy, reference, beta, answer.rollout.reward)
 
 
-def _with_advantages(
-    rollouts: Sequence[Rollout], judged: Sequence[Rollout], columns: Sequence[dict[str, Floats]]
-) -> list[Rollout]:
-    column_of = {id(rollout): column for rollout, column in zip(judged, columns, strict=True)}
-    return [
-        replace(rollout, advantages=tuple(column_of[id(rollout)][ADVANTAGES].tolist()))
-        if id(rollout) in column_of
-        else rollout
-        for rollout in rollouts
-    ]
+def _with_advantages(rollouts: Sequence[Rollout], answers: Sequence[Answer]) -> list[Rollout]:
+    learned = {
+        (answer.rollout.place, answer.rollout.sample): tuple(answer.columns[ADVANTAGES].tolist()) for answer in answers
+    }
+    return [replace(rollout, advantages=learned.get((rollout.place, rollout.sample))) for rollout in rollouts]
 
 
-def _optimize(
-    config: RLVRConfig,
-    models: Models,
-    step: int,
-    num_steps: int,
-    judged: Sequence[Rollout],
-    columns: Sequence[dict[str, Floats]],
-    update: Update,
-) -> None:
-    """The step's optimizer steps: each pass deals the prompts to its mini-batches anew."""
-    places = sorted({rollout.place for rollout in judged})
-    per_step = config.num_passes * config.num_mini_batches
+def _mini_batches(config: RLVRConfig, seed: int, step: int, answers: Sequence[Answer]) -> Iterator[list[Answer]]:
+    """The answers of each of a step's optimizer steps: each pass deals the prompts to its mini-batches anew."""
+    places = sorted({answer.rollout.place for answer in answers})
     for turn in range(config.num_passes):
-        dealt = np.random.default_rng([models.policy.stage.seed, MINI_BATCHES, step, turn]).permutation(places)
-        for part, chosen in enumerate(np.array_split(dealt, config.num_mini_batches)):
+        dealt = np.random.default_rng([seed, MINI_BATCHES, step, turn]).permutation(places)
+        for chosen in np.array_split(dealt, config.num_mini_batches):
             wanted = set(chosen.tolist())
-            rows = [index for index, rollout in enumerate(judged) if rollout.place in wanted]
-            number = step * per_step + turn * config.num_mini_batches + part
-            rollouts, own = [judged[row] for row in rows], [columns[row] for row in rows]
-            _take_steps(config, models, number, num_steps * per_step, rollouts, own, update)
+            yield [answer for answer in answers if answer.rollout.place in wanted]
 
 
-def _take_steps(
-    config: RLVRConfig,
-    models: Models,
-    number: int,
-    num_steps: int,
-    rollouts: Sequence[Rollout],
-    columns: Sequence[dict[str, Floats]],
-    update: Update,
+def _take_step(
+    config: RLVRConfig, models: Models, number: int, of: int, answers: Sequence[Answer], update: Update
 ) -> None:
-    """One optimizer step of the policy, and of the value model, on a mini-batch; none where nothing has a gradient."""
-    totals = Totals(sum(len(each.ids) for each in rollouts), len(rollouts), config.max_new_tokens)
+    """Optimizer step `number` of `of`, of the policy and of the value model; none where nothing has a gradient."""
+    totals = Totals(sum(len(answer.rollout.ids) for answer in answers), len(answers), config.max_new_tokens)
     everywhere = config.objective.kl_in_loss or config.objective.entropy_coefficient > 0
-    useful = [row for row, column in enumerate(columns) if everywhere or column[ADVANTAGES].any()]
+    useful = [answer for answer in answers if everywhere or answer.columns[ADVANTAGES].any()]
     if useful:
-        trees, names = _trees(config, [rollouts[row] for row in useful], [columns[row] for row in useful])
         gaps: list[float] = []
         loss_of = policy_loss_function(config, totals, gaps)
-        update.policy.append(models.policy.step(number, num_steps, trees, loss_of, names))
+        trees, _ = trees_of(useful, config.tokens_per_batch)
+        update.policy.append(models.policy.step(number, of, trees, loss_of, _names(useful)))
         if len(update.policy) == 1:
             update.sampler_gap = max(map(max, models.world.gather(gaps)))
-    if models.value is not None and rollouts:
-        trees, names = _trees(config, rollouts, columns)
+    if models.value is not None and answers:
         loss_of = value_loss_function(config, totals)
-        update.value.append(models.value.step(number, num_steps, trees, loss_of, names))
+        trees, _ = trees_of(answers, config.tokens_per_batch)
+        update.value.append(models.value.step(number, of, trees, loss_of, _names(answers)))
 
 
-def _trees(
-    config: RLVRConfig, rollouts: Sequence[Rollout], columns: Sequence[dict[str, Floats]]
-) -> tuple[list[Tree], list[str]]:
-    """The trees of a mini-batch, and whose they are."""
-    trees, _ = trees_of(rollouts, columns, config.tokens_per_batch)
-    return trees, list(dict.fromkeys(rollout.problem for rollout in rollouts))
+def _names(answers: Sequence[Answer]) -> list[str]:
+    """The problems that these answer."""
+    return list(dict.fromkeys(answer.rollout.problem for answer in answers))
 
 
 def policy_loss_function(config: RLVRConfig, totals: Totals, gaps: list[float]) -> LossFunction:

@@ -36,6 +36,15 @@ def test_inputs_are_what_the_settings_need() -> None:
     assert (reference.kind, reference.reference) == (InputKind.MODEL, "sft")
 
 
+def test_the_proximal_policy_is_computed_where_the_samplers_numbers_are_not_its_own() -> None:
+    """In bf16 a clip around the sampler's log-probabilities would count its rounding."""
+    on_policy = RLVRConfig(max_staleness=0)
+    assert not on_policy.scores_proximal(is_fp32=True) and on_policy.scores_proximal(is_fp32=False)
+    assert RLVRConfig(max_staleness=1).scores_proximal(is_fp32=True)
+    corrected = RLVRConfig.parse({"max_staleness": 0, "objective": {"objective": "ppo", "correction": "mask"}}, "")
+    assert corrected.scores_proximal(is_fp32=True)
+
+
 def test_none_by_name_unsets_what_is_set_by_default() -> None:
     """TOML has no null. Where nothing is what the default is, the word is a value like another."""
     table = {"value_model": "none", "max_grad_norm": "none", "reward": {"missing_end": "none"}, "reference": "none"}

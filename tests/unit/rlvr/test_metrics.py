@@ -4,15 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from rlvr_support import GROUPS, rlvr_stage
+from rlvr_support import rlvr_stage
 
 from cameleer.core.errors import UserError
 from cameleer.rlvr.config import Instructions, Repetition, RewardConfig
 from cameleer.rlvr.metrics import of_times, signs
 from cameleer.rlvr.rollouts import Sampled
 from cameleer.rlvr.train import memory_named
-from cameleer.rlvr.update import Update, needs_proximal
-from cameleer.train.distributed import World
+from cameleer.rlvr.update import Update
 from cameleer.train.learner import StepReport
 from cameleer.verify import Outcome
 
@@ -53,10 +52,3 @@ def test_memory_that_runs_out_is_named(tmp_path: Path, failure: Exception) -> No
 def test_other_failures_are_not_called_a_lack_of_memory(tmp_path: Path, failure: Exception) -> None:
     with pytest.raises(type(failure), match=str(failure)), memory_named(rlvr_stage(tmp_path, {})):
         raise failure
-
-
-def test_the_proximal_policy_is_computed_where_the_trainer_rounds_otherwise() -> None:
-    """In bf16 a clip around the sampler's log-probabilities would count its rounding."""
-    alone = World(0, 1, torch.device("cpu"))
-    assert not needs_proximal(GROUPS, alone, 0, [])
-    assert needs_proximal(GROUPS.model_copy(update={"precision": "bf16"}), alone, 0, [])

@@ -18,7 +18,7 @@ from cameleer.model.tiny import tiny_model, tiny_tokenizer
 from cameleer.rlvr.config import Format, Instructions, Overlong, Repetition, RewardConfig
 from cameleer.rlvr.problems import Prompt, PromptOrder, as_prompts, hold_out, within
 from cameleer.rlvr.rollouts import Rollout, RolloutFiles, groups_of, has_variance
-from cameleer.rlvr.scoring import score, trees_of
+from cameleer.rlvr.scoring import Answer, score, trees_of
 from cameleer.rlvr.shaping import overlong, repetition, reward_of
 from cameleer.train.distributed import World
 from cameleer.train.layout import tree_size
@@ -195,7 +195,7 @@ def test_groups_and_their_variance() -> None:
 def test_trees_share_prompts_within_the_budget_and_hold_every_answer_once() -> None:
     """Prompt 5, answers of 4: a budget of 14 holds two to a tree; an answer above it has a tree of its own."""
     rows = [rollout(0, sample, 4) for sample in range(5)] + [rollout(1, 0, 30), rollout(1, 1, 2)]
-    trees, members = trees_of(rows, [{"advantages": np.full(len(row.ids), 1.0)} for row in rows], 14)
+    trees, members = trees_of([Answer(row, {"advantages": np.full(len(row.ids), 1.0)}) for row in rows], 14)
     assert members == [[0, 1], [2, 3], [4], [5], [6]]
     assert [tree_size(tree) for tree in trees] == [13, 13, 9, 36, 8]
     for tree, own in zip(trees, members, strict=True):
