@@ -136,18 +136,11 @@ def trees_of(stored: dict[str, Any]) -> list[Tree]:
     return [tuple(tree) for tree in trees]
 
 
-class AtTemperature(Policy):
-    """Log-probabilities and entropies at the rollouts' temperature."""
-
-    def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        return super().forward(batch, TEMPERATURE, with_entropy=True)
-
-
 def measure(model: Policy, trees: list[Tree], settings: dict[str, Any]) -> dict[str, torch.Tensor]:
     """What the peer gives, from micro-batches of two prompts."""
     config, totals = ObjectiveConfig.parse(settings, ""), Totals.of(trees, MAX_NEW_TOKENS)
 
-    def loss_of(found: tuple[torch.Tensor, torch.Tensor], batch: Batch) -> tuple[torch.Tensor, Sums]:
+    def loss_of(found: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, Sums]:
         return policy_loss(config, found[0], batch, totals, found[1])
 
     model.zero_grad(set_to_none=True)
@@ -201,7 +194,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     folder = resolve_model(options.model)
-    model = AtTemperature(load_model(folder))
+    model = Policy(load_model(folder), TEMPERATURE, with_entropy=True)
     stored = rollouts(model, folder)
     trees = trees_of(stored)
     lengths = [len(answer["ids"]) for answer in stored["answers"]]
