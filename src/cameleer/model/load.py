@@ -13,6 +13,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
@@ -89,7 +90,10 @@ def load_model(
         raise UserError(f"{folder}: transformers has no causal language model of type {config.model_type}.")
     loader: Any = AutoModelForCausalLM
     if torch.device(device).type == "meta":
-        return without_weights(loader, config, dtype, attention)
+        model = without_weights(loader, config, dtype, attention)
+        if (Path(folder) / "generation_config.json").is_file():
+            model.generation_config = GenerationConfig.from_pretrained(folder)
+        return model
     with bars_on_terminals_only():
         model, report = loader.from_pretrained(
             folder, dtype=dtype, attn_implementation=attention, output_loading_info=True
@@ -98,6 +102,12 @@ def load_model(
     if unset:
         shown = ", ".join(unset[:3]) + (", …" if len(unset) > 3 else "")
         raise UserError(f"{folder}: weights and config disagree: {len(unset)} missing or of another shape: {shown}.")
+    head = model.get_output_embeddings()
+    if config.get_text_config().tie_word_embeddings and head.weight is not model.get_input_embeddings().weight:
+        raise UserError(
+            f"{folder}: its config ties embedding and head to one matrix, and its weights are two different ones.",
+            "Set tie_word_embeddings to false in config.json, or take the second matrix out of the file.",
+        )
     return model.to(device).eval()
 
 

@@ -86,7 +86,7 @@ class ObjectiveConfig(Config):
     clip_high: float | None = Field(default=None, gt=0)
     """The ratio counts up to 1 + this: 0.2, for `dapo` 0.28, `gspo` 4e-4, `cispo` 4; `rloo` has none."""
     kl_coefficient: float = Field(default=0.0, ge=0)
-    """Weight β of the divergence from the reference model: 0.05 for `ppo`, else 0, which needs no reference."""
+    """Weight β of the divergence from the reference model: 0.05 for `ppo` with `gae`, else 0: no reference needed."""
     kl_estimator: KLEstimator | None = None
     """`k1` taken off the reward (own of `ppo`, `rloo`), or `k2` or `k3` (own of the others) added to the loss."""
     correction: Correction = Correction.NONE
@@ -130,6 +130,9 @@ class ObjectiveConfig(Config):
         defaults: dict[str, Any] = {key: value for key, value in own._asdict().items() if value is not None}
         if filled.get("advantage", own.advantage) == Advantage.GAE:
             defaults |= _OF_GAE
+        if filled.get("advantage", own.advantage) != own.advantage:
+            # The source's weight is one beside the source's advantage.
+            del defaults["kl_coefficient"]
         if filled.get("correction", Correction.NONE) != Correction.NONE:
             defaults |= _OF_CORRECTION
         return defaults | filled

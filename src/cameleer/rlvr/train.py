@@ -356,21 +356,22 @@ def rollouts_for(setup: Setup, step: int, done: int, after: Sequence[Rollout] | 
             )
         first_place = max(rollout.place for rollout in before) + 1
     sampled = sample(setup, first_place)
-    refuse_failed_verifiers(step, sampled.rollouts)
+    refuse_failed_verifiers(f"step {step + 1}", sampled.rollouts)
     save_rollouts(setup, step, sampled.rollouts)
     return sampled
 
 
-def refuse_failed_verifiers(step: int, rollouts: Sequence[Rollout]) -> None:
-    """Raise a UserError where verifiers failed on every answer of a step: there is nothing to learn until that is
-    mended, and the step has not begun."""
-    if any(rollout.outcome is not Verdicts.ERROR for rollout in rollouts):
+def refuse_failed_verifiers(where: str, rollouts: Sequence[Rollout]) -> None:
+    """Raise a UserError where verifiers failed on every answer to several problems: until that is mended nothing can be
+    learned or measured. One problem alone may be at fault itself, and is counted like any other."""
+    failed = all(rollout.outcome is Verdicts.ERROR for rollout in rollouts)
+    if not failed or len({rollout.problem for rollout in rollouts}) < 2:
         return
     first = rollouts[0]
     raise UserError(
-        f"step {step + 1}: verifiers failed on all {len(rollouts)} answers; on one to {first.problem}: "
+        f"{where}: verifiers failed on all {len(rollouts)} answers; on one to {first.problem}: "
         f"{first.detail.get('error', first.detail)}.",
-        "Mend that and give the same command: the run goes on from its last checkpoint and samples this step again.",
+        "Mend that and give the same command: the run goes on from its last checkpoint and samples these again.",
     )
 
 
@@ -460,6 +461,11 @@ def held_out_answers(setup: Setup, done: int) -> list[Rollout]:
     if stored is None:
         with sampling_mode(setup.models.policy.model):
             stored = greedy_answers(setup.source, setup.world, setup.held_out, setup.config.max_new_tokens)
+        if done == 0:
+            # What all later measurements are compared with.
+            for task in sorted({answer.task for answer in stored}):
+                own = [answer for answer in stored if answer.task == task]
+                refuse_failed_verifiers(f"held-out {task}", own)
         if setup.world.leads:
             setup.held_out_files.write(done, stored)
         setup.world.barrier()
@@ -493,6 +499,10 @@ def memory_named(stage: StageRun) -> Generator[None]:
 def choose(setup: Setup) -> int:
     """Take back the weights with the best held-out accuracy, if those are asked for; the steps they have learned."""
     if not setup.held_out or setup.config.held_out.keep is KeptModel.LAST:
+        return setup.num_steps
+    if all(found is None for done, found in setup.accuracies.items() if done > 0):
+        if setup.world.leads:
+            console.print("  saving the last weights: no held-out accuracy is known, since a task has no verdict")
         return setup.num_steps
     kept = setup.models.policy.restore()
     if setup.world.leads and kept != setup.num_steps:

@@ -119,8 +119,8 @@ def _device(local_rank: int) -> torch.device:
 def sharded(build: Callable[[torch.device], Model], world: World, compute_dtype: torch.dtype) -> Model:
     """What `build` makes, sharded over the ranks (see `shard`), or whole on the device of a lone rank in fp32.
 
-    Only rank 0 reads weights, into the memory of its host; the others build without any and are sent theirs. So no
-    device ever holds more than its shards and one layer, and a host one model.
+    Only rank 0 reads weights, into the memory of its host; the others build without any and are sent theirs. So a
+    device holds at most its shards and one layer, or embedding and head, whole; and one host the model.
     """
     if world.size == 1 and compute_dtype == torch.float32:
         return build(world.device)
@@ -140,6 +140,8 @@ def send(module: nn.Module, world: World, dtype: torch.dtype | None = None) -> N
 
     Buffers keep their dtype: frequencies of positions rounded to bf16 would turn far positions by whole radians.
     """
+    # Rank 0 may have read for longer than a collective on devices waits.
+    world.broadcast(None)
     sent: dict[Tensor, Tensor] = {}
     for owner in module.modules():
         kinds: list[Any] = [owner._parameters, owner._buffers]  # pyright: ignore[reportPrivateUsage]

@@ -138,7 +138,7 @@ class VerifierPool:
             try:
                 worker = worker or self._start_worker()
             except Exception as error:  # Out of processes, descriptors, memory: the item's failure, not the thread's.
-                future.set_exception(error)
+                future.set_result(_error(f"no worker process could be started: {error}", 0.0))
                 continue
             _complete_running(future, lambda worker=worker, item=item: worker.judge(item, self._deadline(item)))
             if worker.dead:
@@ -175,7 +175,7 @@ def _finished(waiting: "dict[Future[Judged], int]", timeout: float | None) -> It
         index = waiting.pop(future)
         try:
             judged = future.result()
-        except (UserError, RuntimeError, OSError) as refused:
+        except UserError as refused:
             judged = Judged(Verdict(Outcome.ERROR, None, {"error": str(refused)}), 0.0)
         yield index, judged.verdict, judged.seconds
 
@@ -196,6 +196,10 @@ def _judge(verify: Callable[..., Verdict], item: Item) -> Judged:
     started = time.perf_counter()
     verdict = verify(*item)
     return Judged(verdict, time.perf_counter() - started)
+
+
+def _error(reason: str, seconds: float) -> Judged:
+    return Judged(Verdict(Outcome.ERROR, None, {"error": reason}), seconds)
 
 
 class _Worker:
@@ -223,7 +227,10 @@ class _Worker:
         """The item's verdict, `timeout` or `error` included; afterwards `dead` tells whether the worker was lost."""
         started = time.perf_counter()
         if not self._ready:
-            self._wait_until_ready()
+            self._ready = self._said_ready()
+            if not self._ready:
+                reason = f"its worker process did not start ({self._exit_status()}); its error is above"
+                return self._lost(reason, time.perf_counter() - started)
         started = time.perf_counter()
         try:
             self._channel.send(item)
@@ -239,19 +246,15 @@ class _Worker:
             raise reply
         return reply
 
-    def _wait_until_ready(self) -> None:
+    def _said_ready(self) -> bool:
         try:
-            if self._channel.poll(START_SECONDS) and self._channel.recv() == "ready":
-                self._ready = True
-                return
+            return self._channel.poll(START_SECONDS) and self._channel.recv() == "ready"
         except (EOFError, OSError):
-            pass
-        self.kill()
-        raise RuntimeError(f"a verifier process did not start ({self._exit_status()}); its error is above")
+            return False
 
     def _lost(self, reason: str, seconds: float) -> Judged:
         self.kill()
-        return Judged(Verdict(Outcome.ERROR, None, {"error": reason}), seconds)
+        return _error(reason, seconds)
 
     def _exit_status(self) -> str:
         with suppress(subprocess.TimeoutExpired):

@@ -123,7 +123,7 @@ def test_a_task_without_a_verdict_leaves_a_measurement_unknown(
         nonlocal calls
         calls += 1
         sampled = sample(*given)
-        gone = {"outcome": Outcome.ERROR, "score": None, "reward": None}
+        gone = {"outcome": Outcome.TIMEOUT, "score": None, "reward": None}
         rows = [replace(each, **gone) if each.task == "words" else each for each in sampled.rollouts]
         return replace(sampled, rollouts=rows) if calls == 1 else sampled
 
@@ -133,6 +133,37 @@ def test_a_task_without_a_verdict_leaves_a_measurement_unknown(
     assert first["held_out"] is None and "held_out/words" not in first and "held_out/precise-if-dev" in first
     assert result.summary["held_out"] == max(line["held_out"] for line in others)
     assert result.summary["kept_step"] > 0 and result.summary["held_out_start"] is None
+
+
+def without_verdicts(outcome: Outcome) -> Any:
+    sample = measure.sample_on_ranks
+
+    def sampled(*given: Any) -> Any:
+        gone = {"outcome": outcome, "score": None, "reward": None, "detail": {"error": "no connection"}}
+        found = sample(*given)
+        return replace(found, rollouts=[replace(each, **gone) for each in found.rollouts])
+
+    return sampled
+
+
+def test_a_verifier_that_fails_before_the_first_step_is_named_and_measured_once_mended(
+    tmp_path: Path, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"held_out": HeldOut(num_problems=4, every=1), "num_steps": 2}
+    with monkeypatch.context() as patch:
+        patch.setattr(measure, "sample_on_ranks", without_verdicts(Outcome.ERROR))
+        with pytest.raises(UserError, match=r"held-out words: verifiers failed on all 4 answers.*no connection"):
+            train(tmp_path / "out", inputs, **changes)
+    assert outcome(tmp_path / "out", inputs, **changes).summary["held_out_start"] is not None
+
+
+def test_without_any_measurement_the_last_weights_are_saved(
+    tmp_path: Path, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None is the best."""
+    monkeypatch.setattr(measure, "sample_on_ranks", without_verdicts(Outcome.TIMEOUT))
+    found = outcome(tmp_path / "out", inputs, held_out=HeldOut(num_problems=4, every=1), num_steps=2)
+    assert (found.summary["kept_step"], found.summary["held_out"]) == (2, None)
 
 
 def test_held_out_verdicts_are_made_once(

@@ -75,6 +75,7 @@ def test_a_penalty_is_not_divided_by_its_own_spread() -> None:
     with pytest.raises(UserError, match="would weigh as much as a right answer"):
         parse(objective="grpo", kl_coefficient=0.01, kl_estimator="k1")
     assert parse(objective="dr_grpo", kl_coefficient=0.01, kl_estimator="k1").kl_in_reward
+    assert parse(objective="ppo", advantage="group_mean_std").kl_coefficient == 0, "the paper's is one beside gae"
 
 
 def test_an_unknown_objective_is_named_with_the_known_ones() -> None:

@@ -1,5 +1,6 @@
 """Sharded models: who reads weights, what arrives, and what a whole copy of them computes with."""
 
+import json
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 import torch
 from sharding_support import BUILDERS, Arrived, all_arrived, tensors
 
+from cameleer.core.errors import UserError
 from cameleer.core.stage import StageRun
 from cameleer.core.training import LoraConfig
 from cameleer.model.load import load_model, load_renderer, save_model
@@ -38,6 +40,24 @@ def test_rank_0_reads_the_weights_and_all_get_them(tmp_path: Path) -> None:
         for each in arrived.tensors:
             assert each.keys() == expected.keys(), kind
             assert all(torch.equal(each[name], value) for name, value in expected.items()), kind
+
+
+def test_a_model_without_weights_generates_as_the_one_with_them(tmp_path: Path) -> None:
+    """What is exported of sharded weights starts from it."""
+    save_model(tiny_model(), tiny_tokenizer(), tmp_path)
+    file = tmp_path / "generation_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "repetition_penalty": 1.3}))
+    configs = [load_model(tmp_path, device=device).generation_config for device in ("cpu", "meta")]
+    assert configs[0].to_dict() == configs[1].to_dict() and configs[1].repetition_penalty == 1.3
+
+
+def test_two_matrices_that_the_config_ties_are_refused(tmp_path: Path) -> None:
+    """In memory they would stay two, and the second be lost when the model is saved."""
+    save_model(tiny_model("qwen2"), tiny_tokenizer(), tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "tie_word_embeddings": True}))
+    with pytest.raises(UserError, match="its weights are two different ones"):
+        load_model(tmp_path)
 
 
 @pytest.mark.parametrize("lora", [None, LoraConfig(rank=2)])
