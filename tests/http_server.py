@@ -81,7 +81,7 @@ class Handler(BaseHTTPRequestHandler):
 
     @property
     def server_state(self) -> ServerState:
-        return self.server.state  # type: ignore[attr-defined]
+        return self.server.state
 
     def do_POST(self) -> None:
         state = self.server_state
@@ -130,7 +130,7 @@ def serving(*answers: Answer) -> Generator[tuple[str, ServerState]]:
     server = Server(("127.0.0.1", 0), Handler)
     server.daemon_threads, server.block_on_close = True, False
     state = ServerState(list(answers))
-    server.state = state  # type: ignore[attr-defined]
+    server.state = state
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:

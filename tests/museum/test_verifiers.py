@@ -120,7 +120,7 @@ def test_an_unknown_verifier_or_constraint_passes_nobody() -> None:
 def test_exit_status_zero_is_no_proof_of_passing() -> None:
     """Graders that run solution and tests as one script and look at its exit status are passed by leaving early."""
     hack = "import os\nos._exit(0)\n"
-    usual = subprocess.run([sys.executable, "-c", hack + ASSERTS["tests"][0]], check=False)  # type: ignore[index]
+    usual = subprocess.run([sys.executable, "-c", hack + ASSERTS["tests"][0]], check=False)
     assert usual.returncode == 0
     assert verify_code(f"def double(x): pass\n{hack}", ASSERTS).outcome is Outcome.WRONG
 
@@ -128,7 +128,7 @@ def test_exit_status_zero_is_no_proof_of_passing() -> None:
 def test_an_object_that_equals_everything_solves_nothing() -> None:
     """Graders that compare in the solution's own process ask the solution whether it is right."""
     hack = "class Always:\n    def __eq__(self, other): return True\ndef double(x): return Always()\n"
-    usual = subprocess.run([sys.executable, "-c", hack + ASSERTS["tests"][0]], check=False)  # type: ignore[index]
+    usual = subprocess.run([sys.executable, "-c", hack + ASSERTS["tests"][0]], check=False)
     assert usual.returncode == 0
     assert verify_code(hack, ASSERTS).outcome is Outcome.WRONG
 

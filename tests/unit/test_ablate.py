@@ -9,7 +9,7 @@ import pytest
 
 from cameleer import ablate as ablation
 from cameleer.ablate import Series, chain_of, counted, effects, larger_recipe, report, variants_of, verdict
-from cameleer.cli import _guarded, app  # pyright: ignore[reportPrivateUsage]
+from cameleer.cli import _guarded, app
 from cameleer.core.artifact import read_manifest
 from cameleer.core.errors import UserError
 from cameleer.core.mixture import MIXTURE

@@ -263,3 +263,17 @@ def has_variance(group: Sequence[Rollout]) -> bool:
     """Whether the judged answers to a prompt differ in reward, by more than rounding."""
     rewards = [rollout.reward for rollout in group if rollout.reward is not None]
     return len(rewards) > 1 and max(rewards) - min(rewards) > NO_SPREAD
+
+
+def refuse_failed_verifiers(where: str, rollouts: Sequence[Rollout]) -> None:
+    """Raise a UserError where verifiers failed on every answer to several problems: until that is mended nothing can be
+    learned or measured. One problem alone may be at fault itself, and is counted like any other."""
+    failed = all(rollout.outcome is Outcome.ERROR for rollout in rollouts)
+    if not failed or len({rollout.problem for rollout in rollouts}) < 2:
+        return
+    first = rollouts[0]
+    raise UserError(
+        f"{where}: verifiers failed on all {len(rollouts)} answers; on one to {first.problem}: "
+        f"{first.detail.get('error', first.detail)}.",
+        "Mend that and give the same command: the run goes on from its last checkpoint and samples these again.",
+    )

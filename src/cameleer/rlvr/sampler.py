@@ -4,8 +4,11 @@ Sharded weights (several ranks, or a GPU, where FSDP2 keeps fp32 masters) cannot
 in the dtype that training computes in, and follows after every step.
 """
 
+from collections.abc import Generator
+from contextlib import contextmanager
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
@@ -51,3 +54,13 @@ class Sampler:
 
 def _whole(parameter: Tensor) -> Tensor:
     return parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
+
+
+@contextmanager
+def sampling_mode(model: nn.Module) -> Generator[None]:
+    """The learner's model without dropout, while it samples."""
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train()

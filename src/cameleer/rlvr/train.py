@@ -11,13 +11,11 @@ and are learned from again; what was sampled in part is sampled again, the same.
 """
 
 import time
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import AutoConfig, PreTrainedModel
 
 from cameleer.core.artifact import CHECKPOINTS, METRICS, Outcome
@@ -52,19 +50,23 @@ from cameleer.rlvr.rollouts import (
     Sampled,
     groups_of,
     has_variance,
+    refuse_failed_verifiers,
     together,
 )
-from cameleer.rlvr.sampler import Sampler
+from cameleer.rlvr.sampler import Sampler, sampling_mode
 from cameleer.rlvr.update import Models, learn
 from cameleer.tasks import find_task
 from cameleer.train.distributed import World, current_world, on_ranks, sharded
 from cameleer.train.interrupt import Interrupt
 from cameleer.train.learner import Learner, compute_dtype, with_options
-from cameleer.verify import Outcome as Verdicts
+from cameleer.train.meter import memory_named
 from cameleer.verify.pool import VerifierPool
 from cameleer.verify.sandbox.run import announce_protections
 
-CPU_OUT_OF_MEMORY = "can't allocate memory"
+SMALLER = (
+    "Lower tokens_per_batch or sampling_batch_size, or set gradient_checkpointing = true; the run goes on from its "
+    "last checkpoint."
+)
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def run(config: RLVRConfig, stage: StageRun) -> Outcome:
 
 def train(config: RLVRConfig, stage: StageRun) -> Outcome:
     """Train on this rank and, on rank 0, leave the model and all rollouts in the stage's folder."""
-    with VerifierPool(deadline_seconds=config.deadline_seconds) as pool, memory_named(stage):
+    with VerifierPool(deadline_seconds=config.deadline_seconds) as pool, memory_named(stage.name, SMALLER):
         setup = prepare(config, stage, current_world(), pool)
         learner = setup.models.policy
         first = begin(setup)
@@ -361,20 +363,6 @@ def rollouts_for(setup: Setup, step: int, done: int, after: Sequence[Rollout] | 
     return sampled
 
 
-def refuse_failed_verifiers(where: str, rollouts: Sequence[Rollout]) -> None:
-    """Raise a UserError where verifiers failed on every answer to several problems: until that is mended nothing can be
-    learned or measured. One problem alone may be at fault itself, and is counted like any other."""
-    failed = all(rollout.outcome is Verdicts.ERROR for rollout in rollouts)
-    if not failed or len({rollout.problem for rollout in rollouts}) < 2:
-        return
-    first = rollouts[0]
-    raise UserError(
-        f"{where}: verifiers failed on all {len(rollouts)} answers; on one to {first.problem}: "
-        f"{first.detail.get('error', first.detail)}.",
-        "Mend that and give the same command: the run goes on from its last checkpoint and samples these again.",
-    )
-
-
 def save_rollouts(setup: Setup, step: int, rollouts: Sequence[Rollout]) -> None:
     if setup.world.leads:
         setup.files.write(step, rollouts)
@@ -401,16 +389,6 @@ def sample(setup: Setup, first_place: int) -> Sampled:
 def sampled_from(setup: Setup, asked: Sequence[tuple[int, Prompt]]) -> Sampled:
     with sampling_mode(setup.models.policy.model):
         return sample_on_ranks(setup.source, setup.world, asked, setup.config.samples_per_prompt, setup.sampling)
-
-
-@contextmanager
-def sampling_mode(model: nn.Module) -> Generator[None]:
-    """The learner's model without dropout, while it samples."""
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train()
 
 
 # --- what is watched ---
@@ -475,22 +453,6 @@ def held_out_answers(setup: Setup, done: int) -> list[Rollout]:
 def note(progress: Ticker, line: dict[str, Any]) -> None:
     judged = f"pass rate {line['pass_rate']:.3f}" if "pass_rate" in line else "no verdicts"
     progress.advance(note=f"{judged}  {line['answer_tokens']:.0f} tokens an answer")
-
-
-@contextmanager
-def memory_named(stage: StageRun) -> Generator[None]:
-    """Memory that runs out, a GPU's or the machine's, as an error that says what to do."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as failure:
-        # A CPU's allocator has no error of its own.
-        if not isinstance(failure, torch.OutOfMemoryError | MemoryError) and CPU_OUT_OF_MEMORY not in str(failure):
-            raise
-        raise UserError(
-            f"{stage.name}: out of memory: {failure}",
-            "Lower tokens_per_batch or sampling_batch_size, or set gradient_checkpointing = true; the run goes on from "
-            "its last checkpoint.",
-        ) from None
 
 
 # --- after the last step ---

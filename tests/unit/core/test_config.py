@@ -43,7 +43,7 @@ def test_all_mistakes_are_listed_at_once() -> None:
 
 def test_configs_are_frozen() -> None:
     with pytest.raises(Exception, match="frozen"):
-        Outer(required=1).required = 2  # type: ignore[misc]
+        Outer(required=1).required = 2
 
 
 def test_overrides_are_typed_as_toml() -> None:

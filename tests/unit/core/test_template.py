@@ -101,6 +101,6 @@ def test_refusals_say_why(name: str) -> None:
 
 
 def test_unknown_role_gets_the_nearest_name() -> None:
-    role: Role = "asistant"  # pyright: ignore[reportAssignmentType]
+    role: Role = "asistant"
     with pytest.raises(UserError, match=r"Turn 2 has the role 'asistant'.*Did you mean 'assistant'"):
         Renderer(tiny_tokenizer()).prompt([HI, Message(role, "x")])

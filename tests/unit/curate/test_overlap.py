@@ -23,7 +23,7 @@ def item(*fields: str, id: str = "gsm8k/0") -> Item:
 
 
 def found(items: Sequence[Item], prompts: Sequence[Sequence[str]], **settings: object) -> dict[tuple[int, int], float]:
-    index = Index(items, **settings)  # type: ignore[arg-type]
+    index = Index(items, **settings)
     return {(match.row, match.item): match.share for match in find_matches(index, prompts)}
 
 
@@ -176,7 +176,7 @@ def test_equal_hashes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """With every byte worth the same, n-grams of equal length have equal hashes: many collide, and none is believed."""
     items, prompts = planted(3)
     expected = found(items, prompts)
-    monkeypatch.setattr(rolling, "_VALUES", rolling._VALUES[:1].repeat(256))  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(rolling, "_VALUES", rolling._VALUES[:1].repeat(256))
     assert found(items, prompts) == expected
 
 

@@ -234,7 +234,7 @@ class Hub:
         if not self.online:
             raise ConnectionError("no network")
         commit = f"commit-of-{revision or 'main'}"
-        return huggingface_hub.DatasetInfo(id=dataset, sha=commit, card_data={"license": ["odc-by", "mit"]})  # pyright: ignore
+        return huggingface_hub.DatasetInfo(id=dataset, sha=commit, card_data={"license": ["odc-by", "mit"]})
 
     def load_dataset(self, *given: Any, **named: Any) -> datasets.Dataset:
         self.asked.append((*given, named["split"], named["revision"]))

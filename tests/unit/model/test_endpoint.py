@@ -131,7 +131,7 @@ def test_server_that_is_down_is_a_failure_per_request() -> None:
     with serving(say(completion())) as (url, _):
         pass
     outcomes = dict(asking(url, max_retries=1).complete_all([request(), request()]))
-    assert [outcomes[index].kind for index in (0, 1)] == [FailureKind.DOWN] * 2  # type: ignore[union-attr]
+    assert [outcomes[index].kind for index in (0, 1)] == [FailureKind.DOWN] * 2
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ def test_leaving_early_stops_the_rest() -> None:
     with serving(slowly(0.02, completion())) as (url, state):
         outcomes = asking(url, max_concurrency=2).complete_all(request() for _ in range(1000))
         next(outcomes)
-        outcomes.close()  # type: ignore[attr-defined]
+        outcomes.close()
         seen = len(state.seen)
         time.sleep(0.15)
         assert len(state.seen) == seen < 20

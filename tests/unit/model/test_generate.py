@@ -220,7 +220,7 @@ def test_prompts_that_cannot_be_answered_are_refused_before_work(prompts: list[l
 @pytest.mark.parametrize("settings", [{"max_new_tokens": 0}, {"max_new_tokens": 1, "temperature": -0.1}])
 def test_senseless_sampling_is_refused(settings: dict[str, float]) -> None:
     with pytest.raises(UserError, match="must be"):
-        Sampling(**settings)  # pyright: ignore[reportArgumentType]
+        Sampling(**settings)
 
 
 def test_logits_that_are_not_finite_are_an_error() -> None:

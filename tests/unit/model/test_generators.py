@@ -51,10 +51,10 @@ def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         yield from vllm_source(tmp_path_factory.mktemp("vllm"))
         return
     model, decode = tiny_model(seed=1), tiny_tokenizer().decode
-    local = LocalGenerator(model, (), decode)  # type: ignore[arg-type]
+    local = LocalGenerator(model, (), decode)
     plain = tiny_model(seed=1, attention="sdpa")
     if request.param == "local":
-        yield Source(lambda stop_ids=(): LocalGenerator(model, stop_ids, decode), plain, decode, 1e-5, 300)  # type: ignore[arg-type]
+        yield Source(lambda stop_ids=(): LocalGenerator(model, stop_ids, decode), plain, decode, 1e-5, 300)
         return
     with serving_ids(answering(local)) as (url, _):
         endpoint = Endpoint(url, "tiny")
@@ -174,7 +174,7 @@ def test_draws_depend_on_seed_and_name_and_on_nothing_else(source: Source) -> No
 
 def test_every_prompt_gets_one_completion_with_its_weight_version(source: Source) -> None:
     generator, prompts = source.generator(), source.prompts(20)
-    generator.weight_version = 3  # type: ignore[attr-defined]
+    generator.weight_version = 3
     streamed = list(generator.stream(prompts, Sampling(5, temperature=1.0)))
     assert sorted(index for index, _ in streamed) == list(range(20))
     assert {completion.weight_version for _, completion in streamed} == {3}

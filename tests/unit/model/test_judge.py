@@ -121,7 +121,7 @@ def test_interrupted_evaluation_spends_no_call_twice(tmp_path: Path) -> None:
     first = CachedJudge(ScriptedJudge(upper), tmp_path)
     replies = first.ask(asked)
     index, _ = next(replies)
-    replies.close()  # type: ignore[attr-defined]
+    replies.close()
     [memory] = tmp_path.iterdir()
     memory.write_bytes(memory.read_bytes() + b'{"key": "torn')
     second = ScriptedJudge(upper)

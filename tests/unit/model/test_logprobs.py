@@ -73,7 +73,7 @@ def test_logits_never_exceed_a_chunk(monkeypatch: pytest.MonkeyPatch, head: Call
     largest = 0
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
             nonlocal largest
             result = function(*args, **(kwargs or {}))
             if isinstance(result, torch.Tensor) and result.ndim == 2 and result.shape[1] == 500:

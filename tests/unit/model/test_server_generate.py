@@ -219,7 +219,7 @@ def test_leaving_early_asks_for_no_more() -> None:
     with serving_ids(HONEST) as (url, state):
         stream = generator(url).stream([[3]] * 50, Sampling(2))
         next(stream)
-        stream.close()  # type: ignore[attr-defined]
+        stream.close()
         assert len(state.seen) < 10
     assert not [thread for thread in threading.enumerate() if thread.name == "endpoint"]
 

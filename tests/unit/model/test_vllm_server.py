@@ -71,7 +71,7 @@ def interpreter(folder: Path, program: str) -> Path:
 
 def server(model: Path, program: str = SERVER, **settings: object) -> VllmServer:
     python = interpreter(model.parent, program)
-    return VllmServer(model, model.parent / "logs" / "log", python, **({"start_seconds": 60.0} | settings))  # type: ignore[arg-type]
+    return VllmServer(model, model.parent / "logs" / "log", python, **({"start_seconds": 60.0} | settings))
 
 
 def helper_of(log: Path) -> int:

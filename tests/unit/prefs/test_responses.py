@@ -32,7 +32,7 @@ def config_of(names: list[str], **keys: object) -> PrefsConfig:
 
 
 def names_of(names: list[str], **keys: object) -> list[list[str]]:
-    pool: dict[str, Source] = {name: Endless() for name in names}  # type: ignore[dict-item]
+    pool: dict[str, Source] = {name: Endless() for name in names}
     return [[slot.model for slot in slots] for slots in assign(PROMPTS, pool, config_of(names, **keys), 3)]
 
 
@@ -61,7 +61,7 @@ def test_a_small_pool_answers_in_turn() -> None:
 
 def test_a_file_answers_as_often_as_it_has_the_prompt(tmp_path: Path) -> None:
     rows = [{"prompt": "Say 0", "text": "zero"}, {"prompt": "Say 0", "text": "0"}, {"prompt": "Say 1", "text": None}]
-    rows.append({"messages": [{"role": "user", "content": "Say 2"}], "text": "two", "finish_reason": "length"})  # type: ignore[dict-item]
+    rows.append({"messages": [{"role": "user", "content": "Say 2"}], "text": "two", "finish_reason": "length"})
     path = tmp_path / "recorded.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     source = RecordedSource(path)

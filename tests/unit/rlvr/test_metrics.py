@@ -1,18 +1,15 @@
 """Numbers that a user watches, by hand."""
 
-from pathlib import Path
-
 import pytest
 import torch
-from rlvr_support import rlvr_stage
 
 from cameleer.core.errors import UserError
 from cameleer.rlvr.config import Instructions, Repetition, RewardConfig
 from cameleer.rlvr.metrics import of_times, signs
 from cameleer.rlvr.rollouts import Sampled
-from cameleer.rlvr.train import memory_named
 from cameleer.rlvr.update import Update
 from cameleer.train.learner import StepReport
+from cameleer.train.meter import memory_named
 from cameleer.verify import Outcome
 
 
@@ -43,12 +40,12 @@ def test_the_alarms_see_what_terms_pay() -> None:
         RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"),
     ],
 )
-def test_memory_that_runs_out_is_named(tmp_path: Path, failure: Exception) -> None:
-    with pytest.raises(UserError, match="rlvr: out of memory"), memory_named(rlvr_stage(tmp_path, {})):
+def test_memory_that_runs_out_is_named(failure: Exception) -> None:
+    with pytest.raises(UserError, match="rlvr: out of memory"), memory_named("rlvr", "less"):
         raise failure
 
 
 @pytest.mark.parametrize("failure", [RuntimeError("shapes differ"), NotImplementedError("no such kernel")])
-def test_other_failures_are_not_called_a_lack_of_memory(tmp_path: Path, failure: Exception) -> None:
-    with pytest.raises(type(failure), match=str(failure)), memory_named(rlvr_stage(tmp_path, {})):
+def test_other_failures_are_not_called_a_lack_of_memory(failure: Exception) -> None:
+    with pytest.raises(type(failure), match=str(failure)), memory_named("rlvr", "less"):
         raise failure

@@ -111,7 +111,7 @@ def test_held_out_problems_are_not_trained_on() -> None:
 
 
 def test_prompts_are_what_sampling_starts_from() -> None:
-    renderer = Renderer(tiny_tokenizer())  # type: ignore[arg-type]
+    renderer = Renderer(tiny_tokenizer())
     (prompt,) = as_prompts(problems(1), renderer, "problems")
     assert list(prompt.ids) == renderer.prompt(prompt.problem.messages)
     assert within([prompt], len(prompt.ids)) == [prompt] and within([prompt], len(prompt.ids) - 1) == []

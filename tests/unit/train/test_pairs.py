@@ -21,7 +21,7 @@ def load(folder: Path, *answers: tuple[str, str], template: str = CHATML_TEMPLAT
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = template
     settings = {"max_tokens": 100, "overlong": Overlong.ERROR, **changes}
-    return load_pairs(folder, Renderer(tokenizer), **settings)  # type: ignore[arg-type]
+    return load_pairs(folder, Renderer(tokenizer), **settings)
 
 
 def test_a_pair_is_the_prompt_once_and_two_answers_with_their_end_tokens(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from cameleer.train.schedule import learning_rate_factor
 
 
-def factors(schedule, num_steps, warmup):  # type: ignore[no-untyped-def]
+def factors(schedule, num_steps, warmup):
     return [learning_rate_factor(schedule, step, num_steps, warmup) for step in range(num_steps)]
 
 

@@ -71,7 +71,7 @@ def use(generator: LocalGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def talk(monkeypatch: pytest.MonkeyPatch, model: str, lines: str, **settings: int) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
-    chat(model, **settings)  # pyright: ignore[reportArgumentType]
+    chat(model, **settings)
 
 
 def test_piped_lines_are_answered_in_one_conversation(

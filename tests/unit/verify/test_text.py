@@ -201,4 +201,4 @@ def test_a_long_response_is_judged_at_once(piece: str, target: dict[str, object]
 )
 def test_a_malformed_target_is_the_users_error(target: object, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        verify_text("a", target)  # type: ignore[arg-type]
+        verify_text("a", target)
